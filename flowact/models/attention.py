@@ -1,0 +1,206 @@
+"""Who attends to whom: fake-causal attention as separate calls, never as a mask (paper 2.2).
+
+Video tokens are [B, F, N, heads, head_dim] (latents, tokens of a latent), text tokens are
+[B, L, heads, head_dim]. Calls instead of masks are exact, work on every backend, and cost less:
+text attends to text; context (reference and memory) to context; the stream to its own prompt,
+all context and itself. Nothing attends to the stream but the stream.
+
+A layer is ``full`` (every token of every latent, and text), ``spatial`` (within a latent, and
+text) or ``temporal`` (windows of rows x columns across all latents, no text).
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from einops import rearrange, repeat
+from torch import Tensor
+
+
+class LayerKind(StrEnum):
+    FULL = "full"
+    SPATIAL = "spatial"
+    TEMPORAL = "temporal"
+
+
+class KeyValue(NamedTuple):
+    """Keys and values of video [B, F, N, heads, head_dim] or text [B, L, heads, head_dim]."""
+
+    key: Tensor
+    value: Tensor
+
+
+class TextKeyValue(NamedTuple):
+    """One prompt's keys and values, and which tokens are real ([B, L], None if all are)."""
+
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+
+
+class Grid(NamedTuple):
+    """Token rows and columns of a latent, and the windows a temporal layer cuts them into."""
+
+    rows: int
+    columns: int
+    windows: tuple[int, int]
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention over [B, S, heads, head_dim] by diffusers' active backend.
+
+    ``mask`` is True where a key may be seen, [B, keys].
+    """
+    if mask is not None:
+        mask = mask[:, None, None, :]
+    return dispatch_attention_fn(query, key, value, attn_mask=mask)
+
+
+def text_attention(query: Tensor, own: TextKeyValue) -> Tensor:
+    """Text to text: were it to see the stream, the stream would leak into memory through it."""
+    return attend(query, own.key, own.value, own.mask)
+
+
+def context_attention(
+    query: Tensor, own: KeyValue, kind: LayerKind, grid: Grid, joint: bool
+) -> Tensor:
+    """Context to context: each latent to itself, or all latents to one another if ``joint``."""
+    latents = query.shape[1]
+    if not joint or kind is LayerKind.SPATIAL:
+        query, own = _fold(query), KeyValue(_fold(own.key), _fold(own.value))
+    if kind is LayerKind.TEMPORAL:
+        out = _windowed(query, own, grid)
+    else:
+        out = attend(query.flatten(1, 2), own.key.flatten(1, 2), own.value.flatten(1, 2))
+        out = out.unflatten(1, query.shape[1:3])
+    return out.reshape(-1, latents, *out.shape[2:])
+
+
+def stream_attention(
+    query: Tensor,
+    own: KeyValue,
+    context: KeyValue | None,
+    texts: Sequence[TextKeyValue],
+    text_of_latent: Sequence[int],
+    kind: LayerKind,
+    grid: Grid,
+) -> Tensor:
+    """Stream to its own prompt, all context and the whole stream; one call per prompt.
+
+    Args:
+        query: [B, F, N, heads, head_dim], rotated, as are the keys.
+        own: the stream's keys and values.
+        context: keys and values of the context latents; spatial layers do not use them.
+        texts: a prompt's keys and values each; temporal layers do not use them.
+        text_of_latent: for each of the F latents, the index of its prompt in ``texts``.
+    """
+    if kind is LayerKind.TEMPORAL:
+        return _windowed(query, own if context is None else _join(context, own), grid)
+    groups = _groups(tuple(text_of_latent))
+    outputs = []
+    for index, latents in groups:
+        mine = query if len(groups) == 1 else query[:, latents]
+        if kind is LayerKind.SPATIAL:
+            seen = own if len(groups) == 1 else KeyValue(own.key[:, latents], own.value[:, latents])
+            outputs.append(_within_latents(mine, seen, texts[index]))
+        else:
+            seen = own if context is None else _join(context, own)
+            outputs.append(_with_text(mine, seen, texts[index]))
+    if len(groups) == 1:
+        return outputs[0]
+    order = [latent for _, latents in groups for latent in latents]
+    return torch.cat(outputs, dim=1)[:, _inverse(order)]
+
+
+def joint_attention(
+    video_query: Tensor, video: KeyValue, text_query: Tensor, text: TextKeyValue
+) -> tuple[Tensor, Tensor]:
+    """Everything to everything, in one call: the base model's attention, and an ablation."""
+    latents, tokens = video_query.shape[1:3]
+    query = torch.cat((video_query.flatten(1, 2), text_query), dim=1)
+    key = torch.cat((video.key.flatten(1, 2), text.key), dim=1)
+    value = torch.cat((video.value.flatten(1, 2), text.value), dim=1)
+    out = attend(query, key, value, _key_mask(latents * tokens, text.mask))
+    video_out, text_out = out.split((latents * tokens, text_query.shape[1]), dim=1)
+    return video_out.unflatten(1, (latents, tokens)), text_out
+
+
+def _with_text(query: Tensor, video: KeyValue, text: TextKeyValue) -> Tensor:
+    """Every query to all video tokens and one prompt."""
+    key, value = video.key.flatten(1, 2), video.value.flatten(1, 2)
+    mask = _key_mask(key.shape[1], text.mask)
+    key, value = torch.cat((key, text.key), dim=1), torch.cat((value, text.value), dim=1)
+    return attend(query.flatten(1, 2), key, value, mask).unflatten(1, query.shape[1:3])
+
+
+def _within_latents(query: Tensor, own: KeyValue, text: TextKeyValue) -> Tensor:
+    """Every query to the tokens of its own latent and one prompt."""
+    latents = query.shape[1]
+    each = [repeat(x, "b l h d -> (b f) l h d", f=latents) for x in (text.key, text.value)]
+    mask = None if text.mask is None else repeat(text.mask, "b l -> (b f) l", f=latents)
+    folded = KeyValue(_fold(own.key), _fold(own.value))
+    out = _with_text(_fold(query), folded, TextKeyValue(*each, mask))
+    return out.reshape(query.shape)
+
+
+def _windowed(query: Tensor, seen: KeyValue, grid: Grid) -> Tensor:
+    """Attention inside each window of ``grid``; windows of one shape go in one call."""
+    latents = query.shape[1]
+    classes, inverse = _windows(grid)
+    outputs = []
+    for windows in classes:
+        q, k, v = (
+            rearrange(x[:, :, windows], "b f w n h d -> (b w) (f n) h d")
+            for x in (query, *seen)
+        )
+        out = rearrange(
+            attend(q, k, v), "(b w) (f n) h d -> b f (w n) h d", w=len(windows), f=latents
+        )
+        outputs.append(out)
+    return torch.cat(outputs, dim=2)[:, :, inverse]
+
+
+def _fold(x: Tensor) -> Tensor:
+    """[B, F, ...] -> [B F, 1, ...]: latents that do not see one another."""
+    return x.flatten(0, 1)[:, None]
+
+
+def _join(first: KeyValue, second: KeyValue) -> KeyValue:
+    return KeyValue(
+        torch.cat((first.key, second.key), dim=1), torch.cat((first.value, second.value), dim=1)
+    )
+
+
+@lru_cache(maxsize=64)
+def _windows(grid: Grid) -> tuple[list[Tensor], Tensor]:
+    """Token indices by window shape, [windows, tokens] each, and the order that undoes them."""
+    by_shape: dict[tuple[int, int], list[Tensor]] = {}
+    for rows in torch.arange(grid.rows).tensor_split(grid.windows[0]):
+        for columns in torch.arange(grid.columns).tensor_split(grid.windows[1]):
+            tokens = (rows[:, None] * grid.columns + columns).flatten()
+            by_shape.setdefault((len(rows), len(columns)), []).append(tokens)
+    classes = [torch.stack(windows) for windows in by_shape.values()]
+    return classes, torch.cat([windows.flatten() for windows in classes]).argsort()
+
+
+@lru_cache(maxsize=64)
+def _groups(text_of_latent: tuple[int, ...]) -> list[tuple[int, list[int]]]:
+    """Latents by prompt, in order of first use."""
+    groups: dict[int, list[int]] = {}
+    for latent, text in enumerate(text_of_latent):
+        groups.setdefault(text, []).append(latent)
+    return list(groups.items())
+
+
+def _inverse(order: Sequence[int]) -> list[int]:
+    return sorted(range(len(order)), key=order.__getitem__)
+
+
+def _key_mask(visible: int, text_mask: Tensor | None) -> Tensor | None:
+    """A text mask [B, L] behind ``visible`` keys that all may be seen."""
+    if text_mask is None:
+        return None
+    return torch.nn.functional.pad(text_mask, (visible, 0), value=True)

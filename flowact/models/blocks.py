@@ -1,0 +1,218 @@
+"""The dual-stream block, laid out as HunyuanVideo-1.5's so that its weights load unchanged."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from diffusers.models.attention import FeedForward
+from diffusers.models.normalization import AdaLayerNormZero
+from torch import Tensor, nn
+
+from flowact.models.attention import (
+    Grid,
+    KeyValue,
+    LayerKind,
+    TextKeyValue,
+    context_attention,
+    joint_attention,
+    stream_attention,
+    text_attention,
+)
+from flowact.models.audio_adapter import AudioCrossAttention
+from flowact.models.rope import Rotary, rotate
+
+
+class Modulation(NamedTuple):
+    """Shift, scale and gate of the attention and of the feed-forward, [B, F, 1, dim] each."""
+
+    shift_attn: Tensor
+    scale_attn: Tensor
+    gate_attn: Tensor
+    shift_mlp: Tensor
+    scale_mlp: Tensor
+    gate_mlp: Tensor
+
+
+class Projections(nn.Module):
+    """Query, key, value and output projections of both streams, under diffusers' names."""
+
+    def __init__(self, dim: int, heads: int, head_dim: int, text_stream: bool) -> None:
+        super().__init__()
+        inner = heads * head_dim
+        self.to_q = nn.Linear(dim, inner)
+        self.to_k = nn.Linear(dim, inner)
+        self.to_v = nn.Linear(dim, inner)
+        self.to_out = nn.ModuleList([nn.Linear(inner, dim)])
+        self.norm_q = nn.RMSNorm(head_dim, eps=1e-6)
+        self.norm_k = nn.RMSNorm(head_dim, eps=1e-6)
+        if text_stream:
+            self.add_q_proj = nn.Linear(dim, inner)
+            self.add_k_proj = nn.Linear(dim, inner)
+            self.add_v_proj = nn.Linear(dim, inner)
+            self.to_add_out = nn.Linear(inner, dim)
+            self.norm_added_q = nn.RMSNorm(head_dim, eps=1e-6)
+            self.norm_added_k = nn.RMSNorm(head_dim, eps=1e-6)
+
+
+class Branch(NamedTuple):
+    """The weights one modality uses in a block."""
+
+    modulation: nn.Linear
+    to_q: nn.Module
+    to_k: nn.Module
+    to_v: nn.Module
+    to_out: nn.Module
+    norm_q: nn.Module
+    norm_k: nn.Module
+    feed_forward: nn.Module
+
+
+class FlowActBlock(nn.Module):
+    """One MMDiT layer, run by text, by context and by the stream in turn (design 5).
+
+    Text and context do not depend on the stream, so each passes through all layers by itself and
+    leaves its keys and values for the stream. ``forward`` is the base model's joint layer.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        head_dim: int,
+        mlp_ratio: float,
+        kind: LayerKind,
+        windows: tuple[int, int],
+        audio_dim: int | None,
+    ) -> None:
+        super().__init__()
+        dim = heads * head_dim
+        self.kind = kind
+        self.windows = windows
+        self.heads = heads
+        self.has_text = kind is not LayerKind.TEMPORAL
+        self.norm1 = AdaLayerNormZero(dim, norm_type="layer_norm")
+        self.attn = Projections(dim, heads, head_dim, self.has_text)
+        self.ff = FeedForward(dim, mult=mlp_ratio, activation_fn="gelu-approximate")
+        if self.has_text:
+            self.norm1_context = AdaLayerNormZero(dim, norm_type="layer_norm")
+            self.ff_context = FeedForward(dim, mult=mlp_ratio, activation_fn="gelu-approximate")
+        self.audio = None if audio_dim is None else AudioCrossAttention(dim, audio_dim, heads, head_dim)
+
+    def run_text(
+        self, text: Tensor, emb: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, TextKeyValue]:
+        """Text tokens [B, L, dim] through the layer, and the keys and values they leave."""
+        branch = self._text_branch()
+        mod = _modulation(branch, emb)
+        query, key, value = self._qkv(branch, text, mod)
+        own = TextKeyValue(key, value, mask)
+        return _update(branch, text, text_attention(query, own), mod), own
+
+    def run_context(
+        self, x: Tensor, emb: Tensor, angles: Rotary, size: tuple[int, int], joint: bool
+    ) -> tuple[Tensor, KeyValue]:
+        """Context tokens [B, F, N, dim] through the layer; the keys they leave are not rotated."""
+        branch = self._video_branch()
+        mod = _modulation(branch, emb)
+        query, key, value = self._qkv(branch, x, mod)
+        turned = KeyValue(rotate(key, angles), value)
+        heard = context_attention(
+            rotate(query, angles), turned, self.kind, Grid(*size, self.windows), joint
+        )
+        return _update(branch, x, heard, mod), KeyValue(key, value)
+
+    def run_stream(
+        self,
+        x: Tensor,
+        emb: Tensor,
+        angles: Rotary,
+        size: tuple[int, int],
+        context: KeyValue | None,
+        texts: Sequence[TextKeyValue],
+        text_of_latent: Sequence[int],
+        audio: Tensor | None,
+    ) -> Tensor:
+        """Stream tokens [B, F, N, dim] through the layer, under context, text and audio."""
+        branch = self._video_branch()
+        mod = _modulation(branch, emb)
+        query, key, value = self._qkv(branch, x, mod)
+        heard = stream_attention(
+            rotate(query, angles),
+            KeyValue(rotate(key, angles), value),
+            context,
+            texts,
+            text_of_latent,
+            self.kind,
+            Grid(*size, self.windows),
+        )
+        return _update(branch, x, heard, mod, self.audio, audio)
+
+    def forward(
+        self,
+        x: Tensor,
+        text: Tensor,
+        emb: Tensor,
+        text_emb: Tensor,
+        mask: Tensor | None,
+        angles: Rotary,
+        audio: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Video [B, F, N, dim] and text [B, L, dim] attending to everything, as in the base."""
+        video_branch, text_branch = self._video_branch(), self._text_branch()
+        mod, text_mod = _modulation(video_branch, emb), _modulation(text_branch, text_emb)
+        query, key, value = self._qkv(video_branch, x, mod)
+        text_query, text_key, text_value = self._qkv(text_branch, text, text_mod)
+        heard, text_heard = joint_attention(
+            rotate(query, angles),
+            KeyValue(rotate(key, angles), value),
+            text_query,
+            TextKeyValue(text_key, text_value, mask),
+        )
+        x = _update(video_branch, x, heard, mod, self.audio, audio)
+        return x, _update(text_branch, text, text_heard, text_mod)
+
+    def _video_branch(self) -> Branch:
+        attn = self.attn
+        return Branch(
+            self.norm1.linear, attn.to_q, attn.to_k, attn.to_v, attn.to_out[0],
+            attn.norm_q, attn.norm_k, self.ff,
+        )
+
+    def _text_branch(self) -> Branch:
+        attn = self.attn
+        return Branch(
+            self.norm1_context.linear, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj,
+            attn.to_add_out, attn.norm_added_q, attn.norm_added_k, self.ff_context,
+        )
+
+    def _qkv(self, branch: Branch, x: Tensor, mod: Modulation) -> tuple[Tensor, Tensor, Tensor]:
+        x = _modulate(x, mod.shift_attn, mod.scale_attn)
+        query, key, value = (
+            to(x).unflatten(-1, (self.heads, -1)) for to in (branch.to_q, branch.to_k, branch.to_v)
+        )
+        return branch.norm_q(query), branch.norm_k(key), value
+
+
+def _modulation(branch: Branch, emb: Tensor) -> Modulation:
+    """``emb`` is SiLU of the time embedding: [B, F, 1, dim] for video, [B, 1, dim] for text."""
+    return Modulation(*branch.modulation(emb).chunk(6, dim=-1))
+
+
+def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    normed = nn.functional.layer_norm(x, x.shape[-1:], eps=1e-6)
+    return torch.addcmul(shift, normed, 1 + scale)
+
+
+def _update(
+    branch: Branch,
+    x: Tensor,
+    heard: Tensor,
+    mod: Modulation,
+    adapter: AudioCrossAttention | None = None,
+    audio: Tensor | None = None,
+) -> Tensor:
+    """What attention brought, then audio, then the feed-forward, each added to the residual."""
+    x = torch.addcmul(x, mod.gate_attn, branch.to_out(heard.flatten(-2)))
+    if adapter is not None and audio is not None:
+        x = adapter(x, audio)
+    normed = _modulate(x, mod.shift_mlp, mod.scale_mlp)
+    return torch.addcmul(x, mod.gate_mlp, branch.feed_forward(normed))
