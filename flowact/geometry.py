@@ -21,6 +21,8 @@ class Geometry:
         long_term: latents the long-term memory queue holds at most.
         window_left, window_right: audio features beyond its own that condition a latent.
         lookahead: audio features beyond the window that the extractor hears.
+        reference_slot: place of the reference on the model's time axis; None puts it one chunk
+            before the oldest long-term latent.
     """
 
     fps: int = 25
@@ -33,6 +35,7 @@ class Geometry:
     window_left: int = 2
     window_right: int = 2
     lookahead: int = 2
+    reference_slot: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("fps", "temporal_stride", "spatial_stride", "chunk_latents", "depth"):
@@ -97,26 +100,28 @@ class Geometry:
 
     def audio_end(self, chunk: int) -> int:
         """Samples that must have arrived before the audio of ``chunk`` can be extracted."""
-        return (
-            (chunk + 1) * self.chunk_samples
-            + (self.window_right + self.lookahead) * self.frame_samples
-        )
+        return (chunk + 1) * self.chunk_samples + (
+            self.window_right + self.lookahead
+        ) * self.frame_samples
 
     # Slots: positions on the model's time axis, relative to the newest finished latent, so that
     # no table grows with the length of the stream.
 
-    @property
-    def reference_slot(self) -> int:
-        return -self.chunk_latents * (self.long_term + 1)
-
-    def long_term_slots(self, count: int) -> tuple[int, ...]:
-        """Slots of ``count`` long-term latents, oldest first."""
-        return tuple(-self.chunk_latents * k for k in range(count, 0, -1))
-
-    @property
-    def short_term_slot(self) -> int:
-        return 0
+    def slots(self, long_term: int) -> tuple[int, ...]:
+        """Slots of reference, ``long_term`` latents (oldest first) and short-term latent."""
+        queue = (-self.chunk_latents * age for age in range(long_term, 0, -1))
+        return (self._reference, *queue, 0)
 
     def stream_slots(self, chunks: int) -> tuple[int, ...]:
         """Slots of ``chunks`` chunks in the stream, oldest first."""
         return tuple(range(1, chunks * self.chunk_latents + 1))
+
+    def position(self, slot: int) -> int:
+        """A slot as the model's rotary position: shifted so that none is negative."""
+        return slot - min(self._reference, -self.chunk_latents * self.long_term)
+
+    @property
+    def _reference(self) -> int:
+        if self.reference_slot is not None:
+            return self.reference_slot
+        return -self.chunk_latents * (self.long_term + 1)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 
-
 def stable_seed(*key: int | str) -> int:
     """A 63-bit seed from a key such as ``(seed, "stream", chunk)``; equal on every machine."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)

@@ -49,11 +49,21 @@ class Grid(NamedTuple):
     windows: tuple[int, int]
 
 
+# On a CPU, two matrix products and a softmax beat the fused kernel up to about this many scores
+# (144 queries, 246 keys, 4 heads of 64, bfloat16, one thread: 0.34 ms against 0.57 ms).
+SMALL_ON_CPU = 1 << 20
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
     """Attention over [B, S, heads, head_dim] by diffusers' active backend.
 
     ``mask`` is True where a key may be seen, [B, keys].
     """
+    batch, length, heads, head_dim = query.shape
+    small = batch * heads * length * key.shape[1] <= SMALL_ON_CPU
+    if mask is None and small and query.device.type == "cpu":
+        query, key, value = (x.transpose(1, 2) for x in (query * head_dim**-0.5, key, value))
+        return ((query @ key.mT).softmax(dim=-1) @ value).transpose(1, 2)
     if mask is not None:
         mask = mask[:, None, None, :]
     return dispatch_attention_fn(query, key, value, attn_mask=mask)
@@ -139,22 +149,26 @@ def _with_text(query: Tensor, video: KeyValue, text: TextKeyValue) -> Tensor:
 def _within_latents(query: Tensor, own: KeyValue, text: TextKeyValue) -> Tensor:
     """Every query to the tokens of its own latent and one prompt."""
     latents = query.shape[1]
-    each = [repeat(x, "b l h d -> (b f) l h d", f=latents) for x in (text.key, text.value)]
-    mask = None if text.mask is None else repeat(text.mask, "b l -> (b f) l", f=latents)
-    folded = KeyValue(_fold(own.key), _fold(own.value))
-    out = _with_text(_fold(query), folded, TextKeyValue(*each, mask))
-    return out.reshape(query.shape)
+    each = TextKeyValue(
+        repeat(text.key, "b l h d -> (b f) l h d", f=latents),
+        repeat(text.value, "b l h d -> (b f) l h d", f=latents),
+        None if text.mask is None else repeat(text.mask, "b l -> (b f) l", f=latents),
+    )
+    own = KeyValue(_fold(own.key), _fold(own.value))
+    return _with_text(_fold(query), own, each).reshape(query.shape)
 
 
 def _windowed(query: Tensor, seen: KeyValue, grid: Grid) -> Tensor:
     """Attention inside each window of ``grid``; windows of one shape go in one call."""
+    if grid.windows == (1, 1):
+        out = attend(query.flatten(1, 2), seen.key.flatten(1, 2), seen.value.flatten(1, 2))
+        return out.unflatten(1, query.shape[1:3])
     latents = query.shape[1]
     classes, inverse = _windows(grid)
     outputs = []
     for windows in classes:
         q, k, v = (
-            rearrange(x[:, :, windows], "b f w n h d -> (b w) (f n) h d")
-            for x in (query, *seen)
+            rearrange(x[:, :, windows], "b f w n h d -> (b w) (f n) h d") for x in (query, *seen)
         )
         out = rearrange(
             attend(q, k, v), "(b w) (f n) h d -> b f (w n) h d", w=len(windows), f=latents

@@ -79,6 +79,7 @@ class FlowActBlock(nn.Module):
         heads: int,
         head_dim: int,
         mlp_ratio: float,
+        activation: str,
         kind: LayerKind,
         windows: tuple[int, int],
         audio_dim: int | None,
@@ -91,11 +92,13 @@ class FlowActBlock(nn.Module):
         self.has_text = kind is not LayerKind.TEMPORAL
         self.norm1 = AdaLayerNormZero(dim, norm_type="layer_norm")
         self.attn = Projections(dim, heads, head_dim, self.has_text)
-        self.ff = FeedForward(dim, mult=mlp_ratio, activation_fn="gelu-approximate")
+        self.ff = FeedForward(dim, mult=mlp_ratio, activation_fn=activation)
         if self.has_text:
             self.norm1_context = AdaLayerNormZero(dim, norm_type="layer_norm")
-            self.ff_context = FeedForward(dim, mult=mlp_ratio, activation_fn="gelu-approximate")
-        self.audio = None if audio_dim is None else AudioCrossAttention(dim, audio_dim, heads, head_dim)
+            self.ff_context = FeedForward(dim, mult=mlp_ratio, activation_fn=activation)
+        self.audio = (
+            None if audio_dim is None else AudioCrossAttention(dim, audio_dim, heads, head_dim)
+        )
 
     def run_text(
         self, text: Tensor, emb: Tensor, mask: Tensor | None
@@ -173,15 +176,27 @@ class FlowActBlock(nn.Module):
     def _video_branch(self) -> Branch:
         attn = self.attn
         return Branch(
-            self.norm1.linear, attn.to_q, attn.to_k, attn.to_v, attn.to_out[0],
-            attn.norm_q, attn.norm_k, self.ff,
+            self.norm1.linear,
+            attn.to_q,
+            attn.to_k,
+            attn.to_v,
+            attn.to_out[0],
+            attn.norm_q,
+            attn.norm_k,
+            self.ff,
         )
 
     def _text_branch(self) -> Branch:
         attn = self.attn
         return Branch(
-            self.norm1_context.linear, attn.add_q_proj, attn.add_k_proj, attn.add_v_proj,
-            attn.to_add_out, attn.norm_added_q, attn.norm_added_k, self.ff_context,
+            self.norm1_context.linear,
+            attn.add_q_proj,
+            attn.add_k_proj,
+            attn.add_v_proj,
+            attn.to_add_out,
+            attn.norm_added_q,
+            attn.norm_added_k,
+            self.ff_context,
         )
 
     def _qkv(self, branch: Branch, x: Tensor, mod: Modulation) -> tuple[Tensor, Tensor, Tensor]:

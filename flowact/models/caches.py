@@ -44,11 +44,10 @@ class ContextCache:
         if len(caches) == 1:
             return caches[0]
         layers = tuple(
-            None if first is None else KeyValue(
-                torch.cat([cache.layers[i].key for cache in caches], dim=1),
-                torch.cat([cache.layers[i].value for cache in caches], dim=1),
-            )
-            for i, first in enumerate(caches[0].layers)
+            None
+            if None in layer
+            else KeyValue(*(torch.cat(part, dim=1) for part in zip(*layer, strict=True)))
+            for layer in zip(*(cache.layers for cache in caches), strict=True)
         )
         return ContextCache(torch.cat([cache.latents for cache in caches], dim=2), layers)
 

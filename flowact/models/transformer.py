@@ -1,7 +1,7 @@
-"""The backbone: a dual-stream MMDiT with per-latent times and fake-causal attention (paper 2.1, 2.2)."""
+"""The backbone: an MMDiT with per-latent times and fake-causal attention (paper 2.1, 2.2)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -62,6 +62,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     Args:
         in_channels: noisy latent, condition latent and mask: 2 x latent channels + 1.
         out_channels: latent channels.
+        activation: of the feed-forward; the base's is slow on a CPU, where ``gelu`` is not.
         text_embed_dim: size of the first text encoder's embeddings.
         text_embed_2_dim, image_embed_dim: those of the second text stream and of the image
             encoder; None leaves the stream out.
@@ -95,6 +96,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         num_layers: int = 54,
         num_refiner_layers: int = 2,
         mlp_ratio: float = 4.0,
+        activation: str = "gelu-approximate",
         patch_size: int = 1,
         text_embed_dim: int = 3584,
         text_embed_2_dim: int | None = 1472,
@@ -145,8 +147,9 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 num_attention_heads,
                 attention_head_dim,
                 mlp_ratio,
+                activation,
                 _kind(layer_pattern[layer % len(layer_pattern)]),
-                tuple(temporal_windows),
+                (temporal_windows[0], temporal_windows[1]),
                 audio_dim if audio_feature_dim is not None and layer % audio_every == 0 else None,
             )
             for layer in range(num_layers)
@@ -166,7 +169,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         emb = nn.functional.silu(self._time(time))[:, None]
         layers: list[TextKeyValue | None] = []
         hidden = tokens
-        for block in self.transformer_blocks:
+        for block in self._blocks:
             if block.has_text:
                 hidden, own = self._run(block.run_text, hidden, emb, mask)
                 layers.append(own)
@@ -221,9 +224,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             Velocity [B, C, F, H, W].
         """
         if self.config.attention == "full":
-            return self._denoise_full(
-                latents, levels, positions, texts, context, audio, guidance
-            )
+            return self._denoise_full(latents, levels, positions, texts, context, audio, guidance)
         return self._stream_pass(
             self._pack(latents, context=False),
             TIME_SCALE * levels,
@@ -255,7 +256,11 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             Velocity [B, C, F, H, W].
         """
         same = self.config.text_level == "same"
-        text_time = timestep if same else torch.zeros_like(timestep[:, 0] if timestep.ndim == 2 else timestep)
+        text_time = (
+            timestep
+            if same
+            else torch.zeros_like(timestep[:, 0] if timestep.ndim == 2 else timestep)
+        )
         tokens, mask = self._text_tokens(text, text_time)
         positions = torch.arange(hidden_states.shape[2], device=hidden_states.device)
         time = timestep if timestep.ndim == 2 else timestep[:, None].expand(-1, len(positions))
@@ -274,7 +279,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         emb = nn.functional.silu(self._time(time))[:, :, None]
         x = self._tokens(packed)
         layers: list[KeyValue | None] = []
-        for block in self.transformer_blocks:
+        for block in self._blocks:
             x, own = self._run(block.run_context, x, emb, angles, size, joint)
             layers.append(None if block.kind is LayerKind.SPATIAL else own)
         return ContextCache(latents, tuple(layers))
@@ -295,7 +300,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         emb = self._video_time(time, guidance)
         heard = self._audio_tokens(audio)
         x = self._tokens(packed)
-        for layer, block in enumerate(self.transformer_blocks):
+        for layer, block in enumerate(self._blocks):
             own_texts = [text.layers[layer] for text in texts] if block.has_text else []
             own_context = None if context is None else context[layer]
             x = self._run(
@@ -322,7 +327,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         heard = self._audio_tokens(audio)
         x = self._tokens(packed)
         one_text = [0] * len(positions)
-        for block in self.transformer_blocks:
+        for block in self._blocks:
             if block.kind is LayerKind.FULL:
                 x, text = self._run(block, x, text, emb, text_emb, mask, angles, heard)
                 continue
@@ -370,6 +375,10 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
     # --- pieces -----------------------------------------------------------------------------------
 
+    @property
+    def _blocks(self) -> list[FlowActBlock]:
+        return cast(list[FlowActBlock], list(self.transformer_blocks))
+
     def _pack(self, latents: Tensor, context: bool) -> Tensor:
         """Input channels: a context latent is its own condition, the stream has none."""
         mask = torch.full_like(latents[:, :1], float(context))
@@ -383,9 +392,9 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         """Time [...] -> embedding [..., dim]; sinusoids in float32 whatever the weights are."""
         embed = self.time_embed
         dtype = embed.timestep_embedder.linear_1.weight.dtype
-        return embed.timestep_embedder(
-            embed.time_proj(time.flatten().float()).to(dtype)
-        ).unflatten(0, time.shape)
+        return embed.timestep_embedder(embed.time_proj(time.flatten().float()).to(dtype)).unflatten(
+            0, time.shape
+        )
 
     def _video_time(self, time: Tensor, guidance: Tensor | None) -> Tensor:
         """SiLU of the stream's time embedding, [B, F, 1, dim], from times [B, F]."""
@@ -407,7 +416,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
     def _rotary(self, positions: Tensor, size: torch.Size) -> Rotary:
         config = self.config
-        return rotary(positions, self._grid(size), tuple(config.rope_axes_dim), config.rope_theta)
+        return rotary(positions, self._grid(size), config.rope_axes_dim, config.rope_theta)
 
     def _velocity(self, x: Tensor, emb: Tensor, size: tuple[int, int]) -> Tensor:
         """Tokens [B, F, N, dim] -> velocity [B, C, F, H, W]."""
