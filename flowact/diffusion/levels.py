@@ -30,12 +30,6 @@ class Levels:
     micro_steps: int = 1
     shift: float = 5.0
 
-    def __post_init__(self) -> None:
-        if self.micro_steps < 1:
-            raise ValueError(f"micro_steps is {self.micro_steps}; it must be 1 or more")
-        if not self.shift > 0:
-            raise ValueError(f"shift is {self.shift}; it must be above 0")
-
     def at(self, age: int, micro_step: int = 0) -> float:
         """Level of a chunk of ``age`` before ``micro_step`` of its tick; 1 first, 0 at the end."""
         return self.shifted(

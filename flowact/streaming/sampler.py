@@ -1,8 +1,7 @@
 """One tick of the stream: the only implementation, for sampling, training and tests (paper 2.1)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -14,63 +13,9 @@ from flowact.geometry import Geometry
 from flowact.models.caches import ContextCache, PlacedContext, TextCache
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.rng import keyed_normal
+from flowact.settings import StreamSettings, Update
 from flowact.streaming.memory import Memory, MemoryLatent
 from flowact.streaming.state import Conditions, FinishedChunk, QueuedChunk, StreamState, Tick
-
-
-class Update(StrEnum):
-    """How a model's velocity moves a chunk to its next level; the checkpoint names its own."""
-
-    EULER = "euler"
-    RENOISE = "renoise"
-
-
-@dataclass(frozen=True)
-class StreamSettings:
-    """How a checkpoint is streamed.
-
-    Attributes:
-        micro_steps: model calls per tick; 1 after distillation (paper 2.4).
-        shift: of the level grid.
-        update: Euler step, or back to the next level with the chunk's own noise.
-        audio_lag: ticks a chunk waits, under null audio, for its own (0, 1 or 2).
-        long_term_stride: chunks between insertions into the long-term queue.
-        refine_every: chunks between repairs of the short-term latent (paper 2.5); 0 is never.
-        refine_level: noise level a repair starts from.
-        guidance: w of uncond + w (cond - uncond), in two passes; 1 needs only one.
-        text_scale, audio_scale: guidance told to a model distilled for it; None if it is not.
-    """
-
-    micro_steps: int = 1
-    shift: float = 5.0
-    update: Update = Update.EULER
-    audio_lag: int = 0
-    long_term_stride: int = 1
-    refine_every: int = 0
-    refine_level: float = 0.3
-    guidance: float = 1.0
-    text_scale: float | None = None
-    audio_scale: float | None = None
-
-    def __post_init__(self) -> None:
-        bounds = {
-            "audio_lag": (0, 2),
-            "refine_every": (0, float("inf")),
-            "refine_level": (0.1, 0.5),
-            "long_term_stride": (1, float("inf")),
-            "guidance": (0, float("inf")),
-        }
-        for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) <= high:
-                wanted = f"{low} or more" if high == float("inf") else f"from {low} to {high}"
-                raise ValueError(f"stream.{name} is {getattr(self, name)}; it must be {wanted}")
-        if (self.text_scale is None) != (self.audio_scale is None):
-            raise ValueError("stream.text_scale and stream.audio_scale go together: set both")
-
-    @property
-    def passes(self) -> int:
-        """Model calls per micro-step."""
-        return 1 if self.guidance == 1 else 2
 
 
 class StreamSampler:
@@ -172,7 +117,7 @@ class StreamSampler:
         v = self._velocity(x, level, slots, texts, context, audio, null_text)
         moved = []
         for chunk, part, s, target in zip(queue, v.split(size, dim=2), now, then, strict=True):
-            if self.settings.update is Update.RENOISE:
+            if self.settings.update is Update.renoise:
                 clean = flow.clean_from_velocity(chunk.latents, part, s)
                 latents = flow.add_noise(clean, chunk.noise, target)
             else:

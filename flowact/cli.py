@@ -1,0 +1,46 @@
+"""What every script does around its work: configuration, messages, exit codes."""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from flowact.config import describe, load_config
+
+T = TypeVar("T")
+
+
+def main(name: str, kind: type[T], work: Callable[[T], None], help_text: str | None) -> None:
+    """Run ``work`` on ``configs/NAME.yaml`` under the command line's ``key=value`` words.
+
+    What the user can mend ends in one line, ``error: ...``, and exit code 2.
+    """
+    words = sys.argv[1:]
+    _log_to_stderr()
+    try:
+        if {"-h", "--help"} & set(words):
+            print(f"{(help_text or '').strip()}\n\nKeys, as key=value:\n\n{describe(name)}")
+            return
+        work(load_config(name, words, kind))
+    except ValueError as error:
+        _end(f"error: {' '.join(str(error).split())}", 2)
+    except KeyboardInterrupt:
+        _end("stopped before anything was written", 130)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine())
+    package = logging.getLogger("flowact")
+    package.handlers = [handler]
+    package.propagate = False
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}"
+
+
+def _end(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
+    raise SystemExit(code)

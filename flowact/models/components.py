@@ -1,0 +1,133 @@
+"""The parts of a pipeline: built untrained from settings, or loaded from a saved folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from flowact.models.audio_encoder import AudioEncoder, MelEncoder, WhisperEncoder, load_whisper
+from flowact.models.text_encoder import ByteT5TextEncoder, HunyuanTextEncoder
+from flowact.models.transformer import FlowActTransformer3DModel
+from flowact.settings import (
+    AudioEncoderConfig,
+    AudioEncoderKind,
+    AutoencoderConfig,
+    AutoencoderKind,
+    TextEncoderConfig,
+    TextEncoderKind,
+)
+
+TextEncoder = ByteT5TextEncoder | HunyuanTextEncoder
+
+AUTOENCODERS: dict[AutoencoderKind, Any] = {
+    AutoencoderKind.wan: diffusers.AutoencoderKLWan,
+    AutoencoderKind.hunyuan15: diffusers.AutoencoderKLHunyuanVideo15,
+}
+
+
+def build_autoencoder(config: AutoencoderConfig) -> nn.Module:
+    """An untrained autoencoder; one whose latents have no statistics yet gets those of noise."""
+    arguments = dict(config.config)
+    if config.kind is AutoencoderKind.wan and "latents_mean" not in arguments:
+        arguments |= {
+            "latents_mean": [0.0] * arguments["z_dim"],
+            "latents_std": [1.0] * arguments["z_dim"],
+        }
+    return AUTOENCODERS[config.kind](**arguments)
+
+
+def build_text_encoder(config: TextEncoderConfig) -> TextEncoder:
+    """An untrained text encoder.
+
+    Raises:
+        ValueError: the kind exists with its weights only.
+    """
+    if config.kind is TextEncoderKind.hunyuan15:
+        raise ValueError(
+            "this preset streams with its published weights only; give weights=DIR, a folder made "
+            "by scripts/import_hunyuan15.py"
+        )
+    return ByteT5TextEncoder.from_sizes(config.width, config.layers, config.heads, config.max_bytes)
+
+
+def load_text_encoder(config: TextEncoderConfig, folder: Path) -> TextEncoder:
+    if config.kind is TextEncoderKind.hunyuan15:
+        return HunyuanTextEncoder.from_pretrained(folder)
+    return ByteT5TextEncoder.from_pretrained(folder / "text_encoder")
+
+
+def build_audio_encoder(config: AudioEncoderConfig) -> AudioEncoder:
+    """``mel``, or a Whisper by name or file."""
+    if config.kind is AudioEncoderKind.mel:
+        return MelEncoder()
+    return load_whisper(config.model)
+
+
+def save_whisper(encoder: WhisperEncoder, path: Path) -> None:
+    """Write the encoder as openai-whisper writes a model, so that ``load_whisper`` reads it."""
+    net = encoder.encoder
+    frames, width = net.positional_embedding.shape
+    dims = {
+        "n_mels": net.conv1.in_channels,
+        "n_audio_ctx": frames,
+        "n_audio_state": width,
+        "n_audio_head": net.blocks[0].attn.n_head,
+        "n_audio_layer": len(net.blocks),
+        "n_vocab": 0,
+        "n_text_ctx": 0,
+        "n_text_state": 0,
+        "n_text_head": 0,
+        "n_text_layer": 0,
+    }
+    weights = {f"encoder.{name}": weight for name, weight in net.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"dims": dims, "model_state_dict": weights}, path)
+
+
+def load_transformer(folder: Path, dtype: torch.dtype) -> FlowActTransformer3DModel:
+    """The backbone in ``folder``.
+
+    Raises:
+        ValueError: it is not there or its weights do not fit; the keys are named.
+    """
+    return load_diffusers(FlowActTransformer3DModel, folder, dtype)
+
+
+def load_diffusers(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """``kind.from_pretrained(folder)`` that accepts no missing, extra or misshapen weight."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"weights: there is no {folder / 'config.json'}")
+    try:
+        model, report = kind.from_pretrained(
+            folder, torch_dtype=dtype, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+        raise ValueError(f"weights: {folder} cannot be loaded: {one_line(error)}") from error
+    for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if keys := sorted(map(str, report[what])):
+            named = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+            raise ValueError(f"weights: {folder} does not fit: {what.replace('_', ' ')} {named}")
+    return model
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ValueError: it is not there, or is none.
+    """
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"weights: {path} cannot be read: {one_line(error)}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"weights: {path} holds no JSON object")
+    return value
+
+
+def one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

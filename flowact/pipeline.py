@@ -1,0 +1,377 @@
+"""The diffusers-style face: load, save, and stream a person from an image and audio."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowact import settings
+from flowact.geometry import Geometry
+from flowact.media.audio import audio_blocks, stream_audio
+from flowact.media.image import load_image
+from flowact.models import components
+from flowact.models.audio_encoder import AudioEncoder, WhisperEncoder
+from flowact.models.caches import TextCache
+from flowact.models.text_encoder import HunyuanTextEncoder, PromptCache, TextInputs
+from flowact.models.transformer import FlowActTransformer3DModel
+from flowact.models.vae import VideoAutoencoder, wrap_autoencoder
+from flowact.settings import ModelConfig, Precision, StreamSettings
+from flowact.streaming.audio import AudioExtractor
+from flowact.streaming.engine import Engine
+from flowact.streaming.prompts import PromptSchedule, PromptSource
+from flowact.streaming.sampler import StreamSampler
+from flowact.streaming.session import Session
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+INDEX = "model_index.json"
+WHISPER = Path("audio_encoder") / "model.pt"
+# A queue holds three prompts and the null text; the cache of one is large at full size.
+PROMPTS_KEPT = 8
+
+Sound = str | Path | NDArray[np.floating[Any]] | Iterable[NDArray[np.float32]]
+
+
+@dataclass
+class FlowActOutput:
+    """``frames``: uint8 [T, H, W, 3], RGB, 25 a second."""
+
+    frames: NDArray[np.uint8]
+
+
+class FlowActPipeline:
+    """A person from one image, driven by audio and text, for as long as the audio lasts.
+
+    Example:
+        >>> pipeline = FlowActPipeline.from_pretrained("weights")
+        >>> for frame in pipeline.stream("face.png", "speech.wav", "She waves."):
+        ...     show(frame)  # uint8 [H, W, 3]
+
+    Args:
+        config: what the parts were built from; its size, geometry and stream settings are used.
+        transformer, autoencoder, text_encoder, audio_encoder: the parts.
+        trained: whether their weights mean anything.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        transformer: FlowActTransformer3DModel,
+        autoencoder: VideoAutoencoder,
+        text_encoder: components.TextEncoder,
+        audio_encoder: AudioEncoder,
+        trained: bool = True,
+    ) -> None:
+        _check_fit(config, transformer, autoencoder, audio_encoder)
+        self.config = config
+        self.transformer = transformer
+        self.autoencoder = autoencoder
+        self.text_encoder = text_encoder
+        self.audio_encoder = audio_encoder
+        self.trained = trained
+
+    # --- making one -------------------------------------------------------------------------------
+
+    @classmethod
+    def untrained(
+        cls, config: ModelConfig, seed: int = 0, dtype: torch.dtype = torch.float32
+    ) -> "FlowActPipeline":
+        """A pipeline with random weights: full speed, meaningless pictures.
+
+        Raises:
+            ValueError: the preset exists with its weights only.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            text_encoder = components.build_text_encoder(config.text_encoder)
+            audio_encoder = components.build_audio_encoder(config.audio_encoder)
+            autoencoder = components.build_autoencoder(config.autoencoder)
+            transformer = FlowActTransformer3DModel(**dataclasses.asdict(config.transformer))
+        for module in (transformer, autoencoder):
+            torch.nn.Module.to(module, dtype)
+        return cls._assembled(
+            config, transformer, autoencoder, text_encoder, audio_encoder, trained=False
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, dtype: torch.dtype = torch.float32
+    ) -> "FlowActPipeline":
+        """Load what ``save_pretrained`` or ``scripts/import_hunyuan15.py`` wrote.
+
+        Raises:
+            ValueError: a file is missing, or weights do not fit; files and keys are named.
+        """
+        folder = Path(folder)
+        config = _read_index(folder)
+        kind = components.AUTOENCODERS[config.autoencoder.kind]
+        if config.audio_encoder.kind is settings.AudioEncoderKind.whisper:
+            config.audio_encoder.model = str(folder / WHISPER)
+        return cls._assembled(
+            config,
+            components.load_transformer(folder / "transformer", dtype),
+            components.load_diffusers(kind, folder / "vae", dtype),
+            components.load_text_encoder(config.text_encoder, folder),
+            components.build_audio_encoder(config.audio_encoder),
+            trained=True,
+        )
+
+    @classmethod
+    def _assembled(
+        cls,
+        config: ModelConfig,
+        transformer: FlowActTransformer3DModel,
+        autoencoder: torch.nn.Module,
+        text_encoder: components.TextEncoder,
+        audio_encoder: AudioEncoder,
+        trained: bool,
+    ) -> "FlowActPipeline":
+        wrapped = wrap_autoencoder(autoencoder.eval(), window=config.autoencoder.window)
+        return cls(config, transformer.eval(), wrapped, text_encoder.eval(), audio_encoder, trained)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write weights (safetensors) and settings into ``folder``.
+
+        Raises:
+            ValueError: the text encoder is HunyuanVideo-1.5's, which stays where it came from.
+        """
+        if isinstance(self.text_encoder, HunyuanTextEncoder):
+            raise ValueError("HunyuanVideo-1.5's encoders are not copied; import its folder again")
+        folder = Path(folder)
+        self.transformer.save_pretrained(folder / "transformer")
+        self.autoencoder.module.save_pretrained(folder / "vae")
+        self.text_encoder.save_pretrained(folder / "text_encoder")
+        if isinstance(self.audio_encoder, WhisperEncoder):
+            components.save_whisper(self.audio_encoder, folder / WHISPER)
+        write_index(self.config, folder)
+
+    def to(self, device: str | torch.device) -> "FlowActPipeline":
+        """Move all parts."""
+        for module in (self.transformer, self.autoencoder.module, self.text_encoder):
+            module.to(device)
+        if isinstance(self.audio_encoder, WhisperEncoder):
+            self.audio_encoder.to(device)
+        return self
+
+    # --- using it ---------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        image: "str | Path | Image",
+        audio: Sound,
+        prompt: str | PromptSource = "",
+        *,
+        seed: int = 0,
+        sample_rate: int | None = None,
+        stream: StreamSettings | None = None,
+    ) -> FlowActOutput:
+        """The whole video at once; arguments as for ``stream``."""
+        frames = self.stream(
+            image, audio, prompt, seed=seed, sample_rate=sample_rate, stream=stream
+        )
+        return FlowActOutput(np.stack(list(frames)))
+
+    def stream(
+        self,
+        image: "str | Path | Image",
+        audio: Sound,
+        prompt: str | PromptSource = "",
+        *,
+        seed: int = 0,
+        sample_rate: int | None = None,
+        stream: StreamSettings | None = None,
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Frames, uint8 [H, W, 3], as they are made.
+
+        Args:
+            image: the person: a file or a PIL image.
+            audio: a file; an array [samples] or [channels, samples] at ``sample_rate``; or blocks
+                [samples] at 16 kHz, from a source that may be live.
+            prompt: what the person does; or a source of prompts, such as ``PromptSchedule``.
+            seed: of the noise.
+            sample_rate: of ``audio``, where that is an array.
+            stream: instead of the model's own settings.
+
+        Raises:
+            ValueError: an input cannot be used.
+        """
+        session = self.session(image, prompt, seeds=(seed,), stream=stream)
+        with closing(Engine(session).run(self.blocks(audio, sample_rate))) as chunks:
+            for frames in chunks:
+                yield from frames[0].cpu().numpy()
+
+    def session(
+        self,
+        image: "str | Path | Image",
+        prompt: str | PromptSource = "",
+        *,
+        seeds: Sequence[int] = (0,),
+        stream: StreamSettings | None = None,
+    ) -> Session:
+        """A stream to be fed by hand; one sample of the batch for each seed."""
+        config, device = self.config, self.transformer.device
+        pixels = torch.from_numpy(load_image(image, config.height, config.width))
+        frames = pixels.permute(2, 0, 1)[None, :, None].to(device).float() / 127.5 - 1
+        own = stream or config.stream
+        if isinstance(prompt, str):
+            prompt = PromptSchedule.constant(prompt, config.geometry)
+        return Session(
+            StreamSampler(self.transformer, config.geometry, own),
+            AudioExtractor(self.audio_encoder, config.geometry),
+            self.autoencoder,
+            PromptCache(self._text(image, len(seeds)), PROMPTS_KEPT),
+            prompt,
+            frames.expand(len(seeds), -1, -1, -1, -1),
+            seeds,
+        )
+
+    def blocks(self, audio: Sound, sample_rate: int | None = None) -> Iterator[Tensor]:
+        """Any audio as blocks of float32 [samples] at the geometry's rate."""
+        rate = self.config.geometry.sample_rate
+        if isinstance(audio, str | Path):
+            blocks: Iterable[NDArray[np.float32]] = stream_audio(audio, rate)
+        elif isinstance(audio, np.ndarray):
+            if sample_rate is None:
+                raise ValueError("audio is an array; give its sample_rate")
+            blocks = audio_blocks(audio, sample_rate, rate)
+        else:
+            blocks = audio
+        return (torch.from_numpy(np.ascontiguousarray(block)) for block in blocks)
+
+    def _text(self, image: "str | Path | Image", batch: int) -> Any:
+        """A function from a prompt to its cache, for this image."""
+        picture = None
+        if isinstance(self.text_encoder, HunyuanTextEncoder) and self.text_encoder.image_encoder:
+            from PIL import Image
+
+            config = self.config
+            picture = Image.fromarray(load_image(image, config.height, config.width))
+
+        @torch.inference_mode()
+        def encode(text: str) -> TextCache:
+            if isinstance(self.text_encoder, HunyuanTextEncoder):
+                inputs = self.text_encoder.encode([text] * batch, picture)
+            else:
+                inputs = self.text_encoder.encode([text] * batch)
+            return self.transformer.encode_text(_cast(inputs, self.transformer.dtype))
+
+        return encode
+
+
+def resolve_dtype(precision: Precision, device: str) -> torch.dtype:
+    """What the arithmetic is done in; ``auto`` is bf16 where the machine computes in it."""
+    if precision is Precision.auto:
+        if torch.device(device).type == "cuda":
+            fast = torch.cuda.is_bf16_supported()
+        else:
+            fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if fast else torch.float32
+    return {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}[precision]
+
+
+def write_index(config: ModelConfig, folder: Path) -> None:
+    """The settings of a saved pipeline; weights and their own settings are beside them."""
+    values = dataclasses.asdict(config)
+    for own in ("transformer", "autoencoder", "text_encoder", "audio_encoder"):
+        values[own] = {"kind": values[own].get("kind"), "window": values[own].get("window")}
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"_class_name": "FlowActPipeline"} | values, indent=2, default=_enum_name)
+    (folder / INDEX).write_text(text + "\n")
+
+
+def _read_index(folder: Path) -> ModelConfig:
+    """``write_index`` undone; the transformer's own settings stay in its config.json."""
+    if not folder.is_dir():
+        raise ValueError(f"weights={folder}: there is no such folder")
+    values = components.read_json(folder / INDEX)
+    try:
+        stream = dict(values["stream"], update=settings.Update[values["stream"]["update"]])
+        transformer = components.read_json(folder / "transformer" / "config.json")
+        known = {f.name for f in dataclasses.fields(settings.TransformerConfig)}
+        return ModelConfig(
+            name=values["name"],
+            height=values["height"],
+            width=values["width"],
+            geometry=Geometry(**values["geometry"]),
+            stream=StreamSettings(**stream),
+            transformer=settings.TransformerConfig(
+                **{key: value for key, value in transformer.items() if key in known}
+            ),
+            autoencoder=settings.AutoencoderConfig(
+                settings.AutoencoderKind[values["autoencoder"]["kind"]],
+                values["autoencoder"]["window"],
+            ),
+            text_encoder=settings.TextEncoderConfig(
+                settings.TextEncoderKind[values["text_encoder"]["kind"]]
+            ),
+            audio_encoder=settings.AudioEncoderConfig(
+                settings.AudioEncoderKind[values["audio_encoder"]["kind"]]
+            ),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"weights: {folder / INDEX} lacks or does not know {error}") from error
+
+
+def _check_fit(
+    config: ModelConfig,
+    transformer: FlowActTransformer3DModel,
+    autoencoder: VideoAutoencoder,
+    audio_encoder: AudioEncoder,
+) -> None:
+    geometry, model = config.geometry, transformer.config
+    pairs = {
+        "autoencoder latent channels and model.transformer.out_channels": (
+            autoencoder.latent_channels,
+            model.out_channels,
+        ),
+        "autoencoder spatial stride and model.geometry.spatial_stride": (
+            autoencoder.spatial_stride,
+            geometry.spatial_stride,
+        ),
+        "autoencoder temporal stride and model.geometry.temporal_stride": (
+            autoencoder.temporal_stride,
+            geometry.temporal_stride,
+        ),
+    }
+    if model.audio_feature_dim is not None:
+        pairs["audio encoder features and model.transformer.audio_feature_dim"] = (
+            audio_encoder.feature_dim,
+            model.audio_feature_dim,
+        )
+        pairs["geometry's latent window and model.transformer.audio_window"] = (
+            geometry.latent_window,
+            model.audio_window,
+        )
+    for names, (one, other) in pairs.items():
+        if one != other:
+            raise ValueError(f"{names} differ: {one} and {other}; make them equal")
+    cell = geometry.spatial_stride * model.patch_size
+    if config.height % cell or config.width % cell:
+        raise ValueError(
+            f"model.height and model.width are {config.height} and {config.width}; they must be "
+            f"multiples of {cell}"
+        )
+
+
+def _cast(inputs: TextInputs, dtype: torch.dtype) -> TextInputs:
+    return dataclasses.replace(
+        inputs,
+        embeds=inputs.embeds.to(dtype),
+        embeds_2=None if inputs.embeds_2 is None else inputs.embeds_2.to(dtype),
+        image_embeds=None if inputs.image_embeds is None else inputs.image_embeds.to(dtype),
+    )
+
+
+def _enum_name(value: object) -> str:
+    assert isinstance(value, Enum)
+    return value.name

@@ -1,0 +1,155 @@
+"""One image and one audio file in, a video and its report out: what ``scripts/sample.py`` runs."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from flowact.evaluation.latency import latency_report
+from flowact.geometry import Geometry
+from flowact.media.audio import AudioInfo, probe_audio
+from flowact.media.files import check_output
+from flowact.media.image import load_image
+from flowact.media.writer import VideoWriter
+from flowact.pipeline import FlowActPipeline, resolve_dtype
+from flowact.settings import RunConfig, SampleConfig, StreamSettings
+from flowact.streaming.engine import Engine
+from flowact.streaming.prompts import PromptSchedule, load_schedule
+
+logger = logging.getLogger(__name__)
+
+UNTRAINED = "untrained: random weights, so the video is noise shaped by an untrained model"
+
+
+class Interrupted(Exception):
+    """The user stopped the run; what was made is complete and playable."""
+
+
+def sample(config: SampleConfig) -> dict[str, Any]:
+    """Stream ``config.output`` and write its report beside it; the report is returned.
+
+    Everything the user gave is checked before anything is written.
+
+    Raises:
+        ValueError: an input cannot be used, or the output cannot be written.
+        Interrupted: by Ctrl-C, with a playable file of what was made.
+    """
+    inputs = [config.image, config.audio, *([config.prompts] if config.prompts else [])]
+    output = check_output(config.output, *inputs)
+    load_image(config.image, 16, 16)
+    sound = probe_audio(config.audio)
+    if sound.silent:
+        logger.warning("%s is silent: the person will not speak", config.audio)
+    pipeline, dtype = load_pipeline(config)
+    geometry = pipeline.config.geometry
+    prompts = _prompts(config, geometry, sound.seconds)
+    settings = config.stream.over(pipeline.config.stream)
+    session = pipeline.session(config.image, prompts, seeds=(config.seed,), stream=settings)
+    engine = Engine(session, threads=stage_threads(config))
+    frames, interrupted = _render(pipeline, engine, config, output, sound)
+    report = latency_report(engine.timing, frames, geometry, settings) | {
+        "seed": config.seed,
+        "precision": str(dtype).removeprefix("torch."),
+        "weights": weights_name(config),
+        "model": pipeline.config.name,
+        "synthetic": True,
+        "interrupted": interrupted,
+    }
+    output.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+    if interrupted:
+        raise Interrupted(f"stopped: {output} holds the {frames} frames made so far, playable")
+    return report
+
+
+def load_pipeline(config: RunConfig) -> tuple[FlowActPipeline, torch.dtype]:
+    """The preset, or the folder of weights, on its device and in its precision."""
+    device = resolve_device(config.device)
+    dtype = resolve_dtype(config.precision, device)
+    if config.weights is None:
+        logger.warning("model=%s is %s", config.model.name, UNTRAINED)
+        pipeline = FlowActPipeline.untrained(config.model, config.seed, dtype)
+    else:
+        pipeline = FlowActPipeline.from_pretrained(config.weights, dtype)
+    return pipeline.to(device), dtype
+
+
+def resolve_device(name: str) -> str:
+    """``auto`` is the first GPU, or the CPU.
+
+    Raises:
+        ValueError: the device is unknown or not there.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device={name} is unknown; give auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device={name} is not there; {torch.cuda.device_count()} GPUs are")
+    return name
+
+
+def stage_threads(config: RunConfig) -> int:
+    """Torch's threads for each of two stages: the cores shared out, so that none waits for one."""
+    return config.threads or max(1, (os.cpu_count() or 2) // 2)
+
+
+def weights_name(config: RunConfig) -> str:
+    """A hash of the weight files, or that there are none."""
+    if config.weights is None:
+        return UNTRAINED
+    digest = hashlib.sha256()
+    for path in sorted(Path(config.weights).rglob("*.safetensors")):
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _prompts(config: SampleConfig, geometry: Geometry, seconds: float) -> PromptSchedule:
+    if config.prompts is None:
+        return PromptSchedule.constant(config.prompt, geometry)
+    if config.prompt:
+        raise ValueError("prompt and prompts exclude each other; give one of them")
+    return load_schedule(config.prompts, geometry).within(seconds)
+
+
+def _render(
+    pipeline: FlowActPipeline,
+    engine: Engine,
+    config: SampleConfig,
+    output: Path,
+    sound: AudioInfo,
+) -> tuple[int, bool]:
+    """Write the video as it is made; frames written, and whether the user stopped it."""
+    model, geometry = pipeline.config, pipeline.config.geometry
+    total = geometry.frames(round(sound.seconds * geometry.sample_rate))
+    tags = {"software": "FlowAct", "seed": str(config.seed), "weights": weights_name(config)}
+    writer = VideoWriter(
+        output, model.height, model.width, geometry.fps, config.audio, metadata=tags
+    )
+    done, interrupted = 0, False
+    bar = tqdm(total=total, unit="frame", desc=output.name, disable=None)
+    chunks = engine.run(pipeline.blocks(config.audio))
+    with writer, bar, closing(chunks):
+        try:
+            for frames in _numpy(chunks):
+                with engine.timing.stage("write"):
+                    writer.write(frames)
+                done += len(frames)
+                bar.update(len(frames))
+        except KeyboardInterrupt:
+            interrupted = True
+    return done, interrupted
+
+
+def _numpy(chunks: Iterator[torch.Tensor]) -> Iterator[Any]:
+    return (frames[0].cpu().numpy() for frames in chunks)

@@ -1,0 +1,250 @@
+"""Settings as plain dataclasses: what a pipeline is built from and what a run is asked for."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from flowact.geometry import Geometry
+
+
+class Update(Enum):
+    """How a velocity moves a chunk to its next level; a checkpoint names its own (design 3)."""
+
+    euler = "euler"
+    renoise = "renoise"
+
+
+class AutoencoderKind(Enum):
+    wan = "wan"
+    hunyuan15 = "hunyuan15"
+
+
+class TextEncoderKind(Enum):
+    byte_t5 = "byte_t5"
+    hunyuan15 = "hunyuan15"
+
+
+class AudioEncoderKind(Enum):
+    mel = "mel"
+    whisper = "whisper"
+
+
+class Precision(Enum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """How a checkpoint is streamed.
+
+    Attributes:
+        micro_steps: model calls per tick; 1 after distillation (paper 2.4).
+        shift: of the level grid.
+        update: Euler step, or back to the next level with the chunk's own noise.
+        audio_lag: ticks a chunk waits, under null audio, for its own (0, 1 or 2).
+        long_term_stride: chunks between insertions into the long-term queue.
+        refine_every: chunks between repairs of the short-term latent (paper 2.5); 0 is never.
+        refine_level: noise level a repair starts from.
+        guidance: w of uncond + w (cond - uncond), in two passes; 1 needs only one.
+        text_scale, audio_scale: guidance told to a model distilled for it; None if it is not.
+
+    Raises:
+        ValueError: a setting is out of its range.
+    """
+
+    micro_steps: int = 1
+    shift: float = 5.0
+    update: Update = Update.euler
+    audio_lag: int = 0
+    long_term_stride: int = 1
+    refine_every: int = 0
+    refine_level: float = 0.3
+    guidance: float = 1.0
+    text_scale: float | None = None
+    audio_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        endless = float("inf")
+        bounds = {
+            "micro_steps": (1, endless),
+            "audio_lag": (0, 2),
+            "long_term_stride": (1, endless),
+            "refine_every": (0, endless),
+            "refine_level": (0.1, 0.5),
+            "guidance": (0, endless),
+        }
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                wanted = f"{low} or more" if high == endless else f"from {low} to {high}"
+                raise ValueError(f"stream.{name} is {getattr(self, name)}; it must be {wanted}")
+        if not self.shift > 0:
+            raise ValueError(f"stream.shift is {self.shift}; it must be above 0")
+        if (self.text_scale is None) != (self.audio_scale is None):
+            raise ValueError("stream.text_scale and stream.audio_scale go together: set both")
+
+    @property
+    def passes(self) -> int:
+        """Model calls per micro-step."""
+        return 1 if self.guidance == 1 else 2
+
+
+@dataclass
+class TransformerConfig:
+    """Arguments of ``FlowActTransformer3DModel``, which explains them."""
+
+    in_channels: int = 65
+    out_channels: int = 32
+    num_attention_heads: int = 16
+    attention_head_dim: int = 128
+    num_layers: int = 54
+    num_refiner_layers: int = 2
+    mlp_ratio: float = 4.0
+    activation: str = "gelu-approximate"
+    patch_size: int = 1
+    text_embed_dim: int = 3584
+    text_embed_2_dim: int | None = 1472
+    image_embed_dim: int | None = 1152
+    rope_theta: float = 256.0
+    rope_axes_dim: tuple[int, int, int] = (16, 56, 56)
+    layer_pattern: tuple[str, ...] = ("full",)
+    temporal_windows: tuple[int, int] = (1, 1)
+    attention: str = "fake_causal"
+    context_attention: str = "self"
+    text_level: str = "zero"
+    audio_feature_dim: int | None = None
+    audio_window: int = 8
+    audio_tokens: int = 16
+    audio_dim: int = 768
+    audio_every: int = 1
+    guidance_embeds: bool = False
+
+
+@dataclass
+class AutoencoderConfig:
+    """A diffusers autoencoder.
+
+    Attributes:
+        kind: ``AutoencoderKLWan`` or ``AutoencoderKLHunyuanVideo15``.
+        window: latents that the middle attention of the latter sees; None for all.
+        config: arguments of the class.
+    """
+
+    kind: AutoencoderKind = AutoencoderKind.wan
+    window: int | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TextEncoderConfig:
+    """``byte_t5`` by its sizes; ``hunyuan15`` comes with its weights."""
+
+    kind: TextEncoderKind = TextEncoderKind.byte_t5
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    max_bytes: int = 256
+
+
+@dataclass
+class AudioEncoderConfig:
+    """``mel`` needs no weights; ``whisper`` is a name (tiny ... large-v3) or a .pt file."""
+
+    kind: AudioEncoderKind = AudioEncoderKind.mel
+    model: str = "tiny"
+
+
+@dataclass
+class ModelConfig:
+    """Everything a pipeline is built from.
+
+    Attributes:
+        name: of the preset.
+        height, width: of the video, in pixels.
+    """
+
+    name: str
+    height: int
+    width: int
+    geometry: Geometry = field(default_factory=Geometry)
+    stream: StreamSettings = field(default_factory=StreamSettings)
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    audio_encoder: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
+
+
+@dataclass
+class StreamOverrides:
+    """Those of ``StreamSettings`` that a run may change; None leaves what the model says."""
+
+    micro_steps: int | None = None
+    audio_lag: int | None = None
+    long_term_stride: int | None = None
+    refine_every: int | None = None
+    refine_level: float | None = None
+    guidance: float | None = None
+    text_scale: float | None = None
+    audio_scale: float | None = None
+
+    def over(self, model: StreamSettings) -> StreamSettings:
+        """The model's settings with these in their place."""
+        mine = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+        return dataclasses.replace(model, **mine)
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """What every run of a model is told.
+
+    Attributes:
+        model: the preset.
+        weights: a folder saved by ``FlowActPipeline``; None leaves the model untrained.
+        seed: of the noise; and of the weights, where they are untrained.
+        precision: of the arithmetic; auto is bf16 where the machine computes in it.
+        device: auto, cpu, cuda or cuda:N.
+        threads: of torch for each stage on a CPU; None for one each if there are two cores.
+        stream: settings that differ from the model's own.
+    """
+
+    model: ModelConfig
+    weights: str | None = None
+    seed: int = 0
+    precision: Precision = Precision.auto
+    device: str = "auto"
+    threads: int | None = None
+    stream: StreamOverrides = field(default_factory=StreamOverrides)
+
+
+@dataclass(kw_only=True)
+class SampleConfig(RunConfig):
+    """One image and one audio file in, one video out.
+
+    Attributes:
+        image: the person, in any format Pillow reads.
+        audio: speech, in any format FFmpeg reads, or a video with a sound track.
+        output: the .mp4 to write; its report goes beside it, as .json.
+        prompt: what the person does, for the whole video.
+        prompts: instead of ``prompt``, a JSON file: [{"start": 0.0, "text": "..."}, ...].
+    """
+
+    image: str
+    audio: str
+    output: str
+    prompt: str = ""
+    prompts: str | None = None
+
+
+@dataclass(kw_only=True)
+class BenchmarkConfig(RunConfig):
+    """The speed of a preset.
+
+    Attributes:
+        output: the .json to write.
+        seconds: length of the video.
+    """
+
+    output: str
+    seconds: float = 20.0
