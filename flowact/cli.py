@@ -19,7 +19,8 @@ def main(name: str, kind: type[T], work: Callable[[T], None], help_text: str | N
     _log_to_stderr()
     try:
         if {"-h", "--help"} & set(words):
-            print(f"{(help_text or '').strip()}\n\nKeys, as key=value:\n\n{describe(name)}")
+            text = (help_text or "").strip()
+            sys.stdout.write(f"{text}\n\nKeys, given as key=value:\n\n{describe(name)}")
             return
         work(load_config(name, words, kind))
     except ValueError as error:
@@ -42,5 +43,5 @@ class _OneLine(logging.Formatter):
 
 
 def _end(message: str, code: int) -> None:
-    print(message, file=sys.stderr)
+    sys.stderr.write(message + "\n")
     raise SystemExit(code)

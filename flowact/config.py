@@ -7,9 +7,8 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar, cast, get_origin
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -63,13 +62,12 @@ def _register() -> None:
     store.store("model_schema", _twin(settings.ModelConfig), group="model")
 
 
-@cache
 def _twin(kind: type[Any]) -> type[Any]:
     """``kind`` for Hydra to fill: not frozen, and what has no default is missing."""
-    fields = []
+    fields: list[tuple[str, Any, Any]] = []
     for f in dataclasses.fields(kind):
         if dataclasses.is_dataclass(f.type):
-            inner = _twin(f.type)
+            inner = _twin(cast(type[Any], f.type))
             fields.append((f.name, inner, dataclasses.field(default_factory=inner)))
         elif f.default_factory is not dataclasses.MISSING:
             fields.append((f.name, f.type, dataclasses.field(default_factory=f.default_factory)))
@@ -87,8 +85,8 @@ def _cross(node: DictConfig, kind: type[T]) -> T:
         if dataclasses.is_dataclass(f.type):
             value = _cross(value, f.type)  # type: ignore[arg-type]
         elif isinstance(value, DictConfig | ListConfig):
-            value = OmegaConf.to_container(value)
-            value = tuple(value) if get_origin(f.type) is tuple else value
+            plain: Any = OmegaConf.to_container(value)
+            value = tuple(plain) if get_origin(f.type) is tuple else plain
         values[f.name] = value
     return kind(**values)
 

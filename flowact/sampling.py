@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from flowact.media.files import check_output
 from flowact.media.image import load_image
 from flowact.media.writer import VideoWriter
 from flowact.pipeline import FlowActPipeline, resolve_dtype
-from flowact.settings import RunConfig, SampleConfig, StreamSettings
+from flowact.settings import RunConfig, SampleConfig
 from flowact.streaming.engine import Engine
 from flowact.streaming.prompts import PromptSchedule, load_schedule
 
@@ -28,18 +27,14 @@ logger = logging.getLogger(__name__)
 UNTRAINED = "untrained: random weights, so the video is noise shaped by an untrained model"
 
 
-class Interrupted(Exception):
-    """The user stopped the run; what was made is complete and playable."""
-
-
 def sample(config: SampleConfig) -> dict[str, Any]:
     """Stream ``config.output`` and write its report beside it; the report is returned.
 
-    Everything the user gave is checked before anything is written.
+    Everything the user gave is checked before anything is written. Ctrl-C leaves a playable file of
+    what was made, and ``interrupted`` in the report.
 
     Raises:
         ValueError: an input cannot be used, or the output cannot be written.
-        Interrupted: by Ctrl-C, with a playable file of what was made.
     """
     inputs = [config.image, config.audio, *([config.prompts] if config.prompts else [])]
     output = check_output(config.output, *inputs)
@@ -63,8 +58,6 @@ def sample(config: SampleConfig) -> dict[str, Any]:
         "interrupted": interrupted,
     }
     output.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
-    if interrupted:
-        raise Interrupted(f"stopped: {output} holds the {frames} frames made so far, playable")
     return report
 
 
@@ -141,15 +134,11 @@ def _render(
     chunks = engine.run(pipeline.blocks(config.audio))
     with writer, bar, closing(chunks):
         try:
-            for frames in _numpy(chunks):
+            for frames in chunks:
                 with engine.timing.stage("write"):
-                    writer.write(frames)
-                done += len(frames)
-                bar.update(len(frames))
+                    writer.write(frames[0].cpu().numpy())
+                done += frames.shape[1]
+                bar.update(frames.shape[1])
         except KeyboardInterrupt:
             interrupted = True
     return done, interrupted
-
-
-def _numpy(chunks: Iterator[torch.Tensor]) -> Iterator[Any]:
-    return (frames[0].cpu().numpy() for frames in chunks)

@@ -14,7 +14,10 @@ def work(config: SampleConfig) -> None:
     from flowact.sampling import sample
 
     report = sample(config)
-    print(f"{config.output}: {report['frames']} frames, first after {report['ttff_s']:.2f} s")
+    if report["interrupted"]:
+        print(f"stopped: {config.output} holds the {report['frames']} frames made so far, playable")
+        raise SystemExit(130)
+    print(f"{config.output}: {report['frames']} frames, the first after {report['ttff_s']:.2f} s")
 
 
 if __name__ == "__main__":

@@ -433,7 +433,8 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         """Image, second text and first text, in the base's order, padding dropped: [B, L, dim]."""
         tokens = self.context_embedder(text.embeds, time, text.mask)
         parts = [(tokens + self.cond_type_embed.weight[0], text.mask)]
-        if self.config.text_embed_2_dim is not None and text.embeds_2 is not None:
+        has_second = self.config.text_embed_2_dim is not None
+        if has_second and text.embeds_2 is not None and text.mask_2 is not None:
             second = self.context_embedder_2(text.embeds_2) + self.cond_type_embed.weight[1]
             parts.insert(0, (second, text.mask_2))
         if self.config.image_embed_dim is not None and text.image_embeds is not None:

@@ -54,18 +54,13 @@ class VideoAutoencoder(ABC):
         """Normalised latents (the posterior's mode) of whole clips of 4n + 1 frames.
 
         Raises:
-            ValueError: if the number of frames, or a side, does not fit the strides.
+            ValueError: if ``frames`` do not fit the strides.
         """
-        _, channels, count, height, width = frames.shape
-        if channels != 3 or count % self.temporal_stride != 1 % self.temporal_stride:
-            raise ValueError(
-                f"frames are {tuple(frames.shape)}; give [B, 3, {self.temporal_stride}n + 1, H, W]"
-            )
-        if height % self.spatial_stride or width % self.spatial_stride:
-            raise ValueError(
-                f"frames are {width}x{height}; give sides that are multiples of "
-                f"{self.spatial_stride}"
-            )
+        shape, time, space = tuple(frames.shape), self.temporal_stride, self.spatial_stride
+        if len(shape) != 5 or shape[1] != 3 or (shape[2] - 1) % time:
+            raise ValueError(f"frames are {shape}; give [B, 3, {time}n + 1, H, W]")
+        if shape[3] % space or shape[4] % space:
+            raise ValueError(f"frames are {shape}; give H and W that are multiples of {space}")
         latents = self._encode(frames.to(self._dtype)).to(frames.dtype)
         mean, std = self._mean_std(frames)
         return (latents - mean) / std

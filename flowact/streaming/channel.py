@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Closed(Exception):
+class ClosedError(Exception):
     """The other side has stopped."""
 
 
@@ -29,12 +29,12 @@ class Channel(Generic[T]):
         """Wait for room and append.
 
         Raises:
-            Closed: the channel was closed.
+            ClosedError: the channel was closed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(self._items) < self._capacity)
             if self._closed:
-                raise Closed
+                raise ClosedError
             self._items.append(item)
             self._changed.notify_all()
 

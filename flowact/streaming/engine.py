@@ -2,14 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from flowact.streaming.channel import Channel, Closed
+from flowact.streaming.channel import Channel, ClosedError
 from flowact.streaming.session import Session
 
 
@@ -66,7 +66,7 @@ class Engine:
         self._frames: Channel[Tensor] = Channel(capacity)
         self._errors: list[BaseException] = []
 
-    def run(self, audio: Iterable[Tensor]) -> Iterator[Tensor]:
+    def run(self, audio: Iterable[Tensor]) -> Generator[Tensor, None, None]:
         """Frames [B, F, H, W, 3] uint8, a chunk at a time, from blocks of audio as they come.
 
         Closing the generator stops both threads; chunks in flight are lost.
@@ -92,12 +92,7 @@ class Engine:
     def _denoise(self, audio: Iterable[Tensor]) -> None:
         session, timing = self.session, self.timing
         blocks = iter(audio)
-        while not session.done:
-            while not session.ready:
-                block = next(blocks, None)
-                session.end() if block is None else session.push(block)
-            if session.done:
-                break
+        while self._feed(blocks):
             with timing.stage("audio"):
                 features = session.features()
             begun = time.perf_counter()
@@ -112,6 +107,16 @@ class Engine:
                 self._finished.put(None)
         self._finished.close()
 
+    def _feed(self, blocks: Iterator[Tensor]) -> bool:
+        """Push audio until the next tick can run; False when no tick is left."""
+        while not self.session.ready:
+            block = next(blocks, None)
+            if block is None:
+                self.session.end()
+            else:
+                self.session.push(block)
+        return not self.session.done
+
     def _decode(self) -> None:
         for _ in self._finished:
             with self.timing.stage("decode"):
@@ -125,7 +130,7 @@ class Engine:
             torch.set_num_threads(self._threads)
         try:
             work(*inputs)
-        except Closed:
+        except ClosedError:
             pass
         except BaseException as error:
             self._errors.append(error)

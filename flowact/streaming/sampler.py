@@ -65,7 +65,7 @@ class StreamSampler:
     # --- the queue ------------------------------------------------------------------------------
 
     def _enter(self, state: StreamState, conditions: Conditions) -> tuple[QueuedChunk, ...]:
-        """Noise joins the queue; chunks take their prompts as they now are, the due one its audio."""
+        """Noise joins the queue; chunks take the prompts now in force, the due one its audio."""
         if len(conditions.texts) != len(state.queue) + 1:
             raise ValueError(
                 f"{len(conditions.texts)} prompts for {len(state.queue) + 1} chunks in the queue"
