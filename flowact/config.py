@@ -25,6 +25,9 @@ SCHEMAS: dict[str, type[Any]] = {
     "benchmark": settings.BenchmarkConfig,
 }
 
+# Hydra merges a node only into the very class that it was made of.
+TWINS: dict[type[Any], type[Any]] = {}
+
 T = TypeVar("T")
 
 
@@ -64,6 +67,8 @@ def _register() -> None:
 
 def _twin(kind: type[Any]) -> type[Any]:
     """``kind`` for Hydra to fill: not frozen, and what has no default is missing."""
+    if kind in TWINS:
+        return TWINS[kind]
     fields: list[tuple[str, Any, Any]] = []
     for f in dataclasses.fields(kind):
         if dataclasses.is_dataclass(f.type):
@@ -74,7 +79,8 @@ def _twin(kind: type[Any]) -> type[Any]:
         else:
             default = MISSING if f.default is dataclasses.MISSING else f.default
             fields.append((f.name, f.type, dataclasses.field(default=default)))
-    return dataclasses.make_dataclass(kind.__name__, fields)
+    TWINS[kind] = dataclasses.make_dataclass(kind.__name__, fields)
+    return TWINS[kind]
 
 
 def _cross(node: DictConfig, kind: type[T]) -> T:

@@ -57,7 +57,8 @@ def sample(config: SampleConfig) -> dict[str, Any]:
         "synthetic": True,
         "interrupted": interrupted,
     }
-    output.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
+    path = Path(config.report) if config.report else output.with_suffix(".json")
+    path.write_text(json.dumps(report, indent=2) + "\n")
     return report
 
 
@@ -111,7 +112,7 @@ def _prompts(config: SampleConfig, geometry: Geometry, seconds: float) -> Prompt
     if config.prompts is None:
         return PromptSchedule.constant(config.prompt, geometry)
     if config.prompt:
-        raise ValueError("prompt and prompts exclude each other; give one of them")
+        raise ValueError("prompt and prompts exclude each other; give one (prompts=null drops it)")
     return load_schedule(config.prompts, geometry).within(seconds)
 
 

@@ -1,5 +1,6 @@
 """HunyuanVideo-1.5's video autoencoder, decoded chunk by chunk with an explicit cache."""
 
+import sys
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ class HunyuanVideo15Autoencoder(VideoAutoencoder):
             mean=[0.0] * config.latent_channels,
             std=[1 / config.scaling_factor] * config.latent_channels,
         )
-        self.window = window
+        self._window = sys.maxsize if window is None else window
 
     def _encode(self, frames: Tensor) -> Tensor:
         mode: Tensor = self.module.encode(frames).latent_dist.mode()
@@ -74,12 +75,11 @@ class HunyuanVideo15Autoencoder(VideoAutoencoder):
         if not carry.first:
             pairs = torch.cat([carry.past(), pairs], dim=2)
         total = pairs.shape[2]
-        window = total if self.window is None else self.window
-        carry.keep(pairs[:, :, max(0, total - window + 1) :].clone())
+        carry.keep(pairs[:, :, max(0, total - self._window + 1) :].clone())
         rows = []
         for index in range(count):
             end = total - count + index + 1
-            keys, values = pairs[:, :, max(0, end - window) : end].flatten(2, 3).unsqueeze(2)
+            keys, values = pairs[:, :, max(0, end - self._window) : end].flatten(2, 3).unsqueeze(2)
             rows.append(F.scaled_dot_product_attention(query[:, index, None], keys, values))
         attended = rearrange(torch.cat(rows, dim=1), "b f (h w) c -> b c f h w", h=height)
         return conv3d(layer.proj_out, attended).add_(x)

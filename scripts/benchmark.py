@@ -1,0 +1,38 @@
+"""Measure a preset end to end on this machine: files in, file out, everything in the path.
+
+    python scripts/benchmark.py model=demo output=bench.json [seconds=20]
+
+Prints a table and writes the same figures as JSON.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from flowact.cli import main
+from flowact.settings import BenchmarkConfig
+
+
+def work(config: BenchmarkConfig) -> None:
+    from flowact.evaluation.benchmark import benchmark
+
+    output = Path(config.output)
+    if not output.parent.is_dir() or output.is_dir():
+        raise ValueError(f"output={output} cannot be written; name a .json in a folder that exists")
+    report = benchmark(config)
+    output.write_text(json.dumps(report, indent=2) + "\n")
+    for key, value in rows(report):
+        print(f"{key:36} {value:.4g}" if isinstance(value, float) else f"{key:36} {value}")
+
+
+def rows(report: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested figures as one row each."""
+    found: list[tuple[str, Any]] = []
+    for key, value in report.items():
+        inner = isinstance(value, dict)
+        found += rows(value, f"{prefix}{key}.") if inner else [(f"{prefix}{key}", value)]
+    return found
+
+
+if __name__ == "__main__":
+    main("benchmark", BenchmarkConfig, work, __doc__)
