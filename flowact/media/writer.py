@@ -171,7 +171,7 @@ class _SoundTrack:
         if sample == self._written:
             return
         samples = self._take(sample - self._written)
-        # Players clip louder samples; the encoder refuses the loudest.
+        # Players clip louder samples, and with samples of 1e7 the encoder never returns.
         frame = AudioFrame.from_ndarray(samples.clip(-1, 1), format="fltp", layout=self._layout)
         frame.sample_rate = SOUND_RATE
         frame.pts, frame.time_base = self._written, Fraction(1, SOUND_RATE)

@@ -1,0 +1,227 @@
+"""A session from samples to frames: ends, pauses, snapshots, and the engine around it."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+
+from flowact.rng import keyed_normal
+from flowact.streaming.engine import Engine
+from flowact.streaming.prompts import Prompt, PromptSchedule
+
+
+@pytest.fixture
+def wave():
+    return 0.1 * keyed_normal((4 * 7680,), "wave")
+
+
+@pytest.fixture
+def start(tiny_pipeline, picture):
+    """A new session on the tiny pipeline."""
+
+    def make(prompt="She waves.", seeds=(0,), **changes):
+        own = replace(tiny_pipeline.config.stream, **changes)
+        return tiny_pipeline.session(picture, prompt, seeds=seeds, stream=own)
+
+    return make
+
+
+def frames_of(session, wave, cut=None):
+    """Frames of the whole audio, pushed in pieces of ``cut`` samples."""
+    pieces = [wave] if cut is None else list(wave.split(cut))
+    out = []
+    for piece in pieces:
+        session.push(piece)
+        out += list(session.run())
+    session.end()
+    return torch.cat(out + list(session.run()), dim=1)
+
+
+@pytest.mark.parametrize("samples", [0, 1, 640, 641, 7680, 7681, 20_000])
+def test_the_video_lasts_as_long_as_the_audio(start, wave, samples):
+    frames = frames_of(start(), wave[:samples])
+    assert frames.shape[1] == max(1, -(-samples // 640))
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 4])
+def test_n_chunks_take_n_plus_2_ticks(start, wave, chunks):
+    session, ticks = start(), 0
+    session.push(wave[: chunks * 7680])
+    session.end()
+    while not session.done:
+        session.tick(session.features())
+        ticks += 1
+    assert ticks == chunks + 2
+    assert len(list(session.run())) == chunks
+
+
+@pytest.mark.parametrize("cut", [1000, 7680, 12_345])
+def test_frames_do_not_depend_on_how_the_audio_was_cut(start, wave, cut):
+    assert torch.equal(frames_of(start(), wave), frames_of(start(), wave, cut))
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2])
+def test_a_tick_waits_for_its_audio(start, wave, lag):
+    """Chunk c is due at tick c + lag, once 160 ms past its end have come, or the end."""
+    session = start(audio_lag=lag)
+    for due in range(2):
+        session.push(wave[: 7680 + 2559] if due == 0 else wave[:7679])
+        ticks = 0
+        while session.ready:
+            session.tick(session.features())
+            ticks += 1
+        assert ticks == (lag if due == 0 else 0)
+        session.push(wave[:1])
+        assert session.ready
+        session.tick(session.features())
+        assert not session.ready
+    session.end()
+    assert session.ready
+
+
+def test_silence_is_not_null_audio(start):
+    """Audio that has ended goes on as silence, whose features are not zero."""
+    session = start()
+    session.push(torch.zeros(100))
+    session.end()
+    session.tick(session.features())
+    session.tick(session.features())
+    second = session.snapshot().stream.queue[-1]
+    assert second.index == 1
+    assert second.audio.abs().sum() > 0
+
+
+def test_a_chunk_uses_its_own_prompt(start, wave, tiny_pipeline):
+    geometry = tiny_pipeline.config.geometry
+    two = PromptSchedule((Prompt(0.0, "She waves."), Prompt(0.5, "She nods.")), geometry)
+    plain, changed = frames_of(start(), wave), frames_of(start(two), wave)
+    constant = frames_of(start("She nods."), wave)
+    assert not torch.equal(plain, changed)
+    assert not torch.equal(constant, changed)
+
+
+def test_a_snapshot_replays_bit_for_bit(start, wave):
+    session = start(refine_every=2)
+    session.push(wave[:20_000])
+    list(session.run())
+    session.push(wave[20_000:])
+    while session.ready and not session.snapshot().waiting:
+        session.tick(session.features())  # leaves a chunk that is finished and not decoded
+    snapshot = session.snapshot()
+    assert len(snapshot.waiting) == 1
+    session.end()
+    rest = torch.cat(list(session.run()), dim=1)
+    session.restore(snapshot)
+    session.end()
+    assert torch.equal(rest, torch.cat(list(session.run()), dim=1))
+    other = start(refine_every=2, seeds=(5,))
+    other.restore(snapshot)
+    other.end()
+    assert torch.equal(rest, torch.cat(list(other.run()), dim=1))
+
+
+def test_two_sessions_share_nothing_that_changes(start, wave):
+    alone = frames_of(start(), wave)
+    one, other = start(), start("She nods.", seeds=(9,))
+    out = []
+    for piece in wave.split(5000):
+        one.push(piece)
+        other.push(-piece)
+        out += list(one.run())
+        list(other.run())
+    one.end()
+    assert torch.equal(alone, torch.cat(out + list(one.run()), dim=1))
+
+
+def test_a_batch_is_its_samples(start, wave):
+    both = frames_of(start(seeds=(3, 4)), wave.expand(2, -1))
+    assert both.shape[0] == 2
+    # In a batch, sums may be taken in another order: at most one step of 255 off.
+    one = frames_of(start(seeds=(4,)), wave)
+    assert (both[1].int() - one[0].int()).abs().max() <= 1
+
+
+class TestEngine:
+    def test_frames_are_the_sessions(self, start, wave):
+        chunks = list(Engine(start()).run(wave.split(3000)))
+        assert torch.equal(torch.cat(chunks, dim=1), frames_of(start(), wave))
+
+    def test_denoising_and_decoding_overlap(self, start, wave):
+        """While the decoder is held, the denoiser goes on until the queue is full, and no more."""
+        session, gate = start(), threading.Event()
+        decode, decoding = session.decode, threading.Event()
+
+        def held():
+            decoding.set()
+            assert gate.wait(timeout=20)
+            return decode()
+
+        session.decode = held
+        engine = Engine(session, capacity=1)
+        run = engine.run(keyed_normal((7680 * 12,), "long").split(7680))
+        taker = threading.Thread(target=lambda: list(run))
+        taker.start()
+        assert decoding.wait(timeout=20)
+        settled, ticks = -1, 0
+        while settled != ticks:
+            settled = ticks
+            threading.Event().wait(0.3)
+            ticks = len(engine.timing.tick_s)
+        # Two ticks fill the stream; then one chunk is being decoded, one waits, one is held back.
+        assert ticks == 2 + 3
+        gate.set()
+        taker.join(timeout=60)
+        assert not taker.is_alive()
+        assert len(engine.timing.emitted) == 12
+
+    def test_timing_counts_calls_apart(self, start, wave):
+        engine = Engine(start(refine_every=2))
+        list(engine.run([wave]))
+        timing = engine.timing
+        assert (timing.calls, timing.ramp_calls, timing.refine_calls) == (6, 2, 2)
+        assert len(timing.tick_s) == 6
+        assert len(timing.emitted) == 4
+
+    def test_the_first_error_wins_and_all_threads_end(self, start, wave):
+        def broken():
+            yield wave[:20_000]
+            raise ValueError("the microphone was unplugged")
+
+        before = threading.active_count()
+        with pytest.raises(ValueError, match="unplugged"):
+            list(Engine(start()).run(broken()))
+        assert threading.active_count() == before
+
+    def test_an_error_of_the_decoder_reaches_the_caller(self, start, wave):
+        session = start()
+
+        def fail():
+            raise ValueError("no decoder")
+
+        session.decode = fail
+        with pytest.raises(ValueError, match="no decoder"):
+            list(Engine(session).run([wave]))
+
+    def test_closing_early_ends_all_threads(self, start):
+        before = threading.active_count()
+        run = Engine(start()).run(keyed_normal((7680 * 50,), "long").split(7680))
+        next(run)
+        run.close()
+        assert threading.active_count() == before
+
+    def test_no_queue_grows(self, start):
+        """A source of any length is read no faster than the frames are taken."""
+        read = []
+
+        def source():
+            for second in range(60):
+                read.append(second)
+                yield torch.zeros(7680)
+
+        run = Engine(start(), capacity=1).run(source())
+        next(run)
+        threading.Event().wait(0.5)
+        # 3 chunks in the stream with 2 blocks to hear them whole, 2 queues of 1, 2 in hand, 1 out.
+        assert len(read) <= 10
+        run.close()
