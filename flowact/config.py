@@ -23,6 +23,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 SCHEMAS: dict[str, type[Any]] = {
     "sample": settings.SampleConfig,
     "benchmark": settings.BenchmarkConfig,
+    "import_hunyuan15": settings.ImportConfig,
 }
 
 # Hydra merges a node only into the very class that it was made of.

@@ -115,13 +115,16 @@ class FlowActPipeline:
         folder = Path(folder)
         config = _read_index(folder)
         kind = components.AUTOENCODERS[config.autoencoder.kind]
-        if config.audio_encoder.kind is settings.AudioEncoderKind.whisper:
-            config.audio_encoder.model = str(folder / WHISPER)
+        transformer = components.load_transformer(folder / "transformer", dtype)
+        autoencoder = components.load_diffusers(kind, folder / "vae", dtype)
+        text_encoder = components.load_text_encoder(config.text_encoder, folder)
+        for module in (transformer, autoencoder, text_encoder):
+            components.settle(module)
         return cls._assembled(
             config,
-            components.load_transformer(folder / "transformer", dtype),
-            components.load_diffusers(kind, folder / "vae", dtype),
-            components.load_text_encoder(config.text_encoder, folder),
+            transformer,
+            autoencoder,
+            text_encoder,
             components.build_audio_encoder(config.audio_encoder),
             trained=True,
         )
@@ -280,10 +283,15 @@ def resolve_dtype(precision: Precision, device: str) -> torch.dtype:
 
 
 def write_index(config: ModelConfig, folder: Path) -> None:
-    """The settings of a saved pipeline; weights and their own settings are beside them."""
+    """The settings of a saved pipeline; weights and their own settings are beside them.
+
+    The audio encoder is named by its file where that is in ``folder``.
+    """
     values = dataclasses.asdict(config)
+    if (folder / WHISPER).is_file():
+        values["audio_encoder"]["model"] = str(WHISPER)
     for own in ("transformer", "autoencoder", "text_encoder", "audio_encoder"):
-        values[own] = {"kind": values[own].get("kind"), "window": values[own].get("window")}
+        values[own] = {key: values[own].get(key) for key in ("kind", "window", "model")}
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"_class_name": "FlowActPipeline"} | values, indent=2, default=_enum_name)
     (folder / INDEX).write_text(text + "\n")
@@ -297,6 +305,7 @@ def _read_index(folder: Path) -> ModelConfig:
     try:
         stream = dict(values["stream"], update=settings.Update[values["stream"]["update"]])
         transformer = components.read_json(folder / "transformer" / "config.json")
+        whisper = values["audio_encoder"]["model"]
         known = {f.name for f in dataclasses.fields(settings.TransformerConfig)}
         return ModelConfig(
             name=values["name"],
@@ -315,7 +324,8 @@ def _read_index(folder: Path) -> ModelConfig:
                 settings.TextEncoderKind[values["text_encoder"]["kind"]]
             ),
             audio_encoder=settings.AudioEncoderConfig(
-                settings.AudioEncoderKind[values["audio_encoder"]["kind"]]
+                settings.AudioEncoderKind[values["audio_encoder"]["kind"]],
+                str(folder / whisper) if (folder / whisper).is_file() else whisper,
             ),
         )
     except (KeyError, TypeError) as error:

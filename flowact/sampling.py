@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tqdm import tqdm
 
 from flowact.evaluation.latency import latency_report
@@ -38,6 +39,9 @@ def sample(config: SampleConfig) -> dict[str, Any]:
     """
     inputs = [config.image, config.audio, *([config.prompts] if config.prompts else [])]
     output = check_output(config.output, *inputs)
+    report_path = check_output(
+        config.report or output.with_suffix(".json"), *inputs, suffix=".json"
+    )
     load_image(config.image, 16, 16)
     sound = probe_audio(config.audio)
     if sound.silent:
@@ -57,13 +61,13 @@ def sample(config: SampleConfig) -> dict[str, Any]:
         "synthetic": True,
         "interrupted": interrupted,
     }
-    path = Path(config.report) if config.report else output.with_suffix(".json")
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    report_path.write_text(json.dumps(report, indent=2) + "\n")
     return report
 
 
 def load_pipeline(config: RunConfig) -> tuple[FlowActPipeline, torch.dtype]:
     """The preset, or the folder of weights, on its device and in its precision."""
+    transformers.utils.logging.disable_progress_bar()  # a model loads in less than its bar takes
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.precision, device)
     if config.weights is None:

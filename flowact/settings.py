@@ -252,3 +252,21 @@ class BenchmarkConfig(RunConfig):
     output: str
     seconds: float = 20.0
     ticks: int = 50
+
+
+@dataclass(kw_only=True)
+class ImportConfig:
+    """A HunyuanVideo-1.5 checkpoint of diffusers in, a folder for ``weights`` out.
+
+    Attributes:
+        model: the preset; what the checkpoint's own config.json says takes its place.
+        source: the checkpoint: a pipeline's folder, or its transformer's.
+        output: the folder to write.
+        whisper: the audio encoder to save with it, a name or a .pt file; None leaves the preset's
+            to be loaded by its name.
+    """
+
+    model: ModelConfig
+    source: str
+    output: str
+    whisper: str | None = None

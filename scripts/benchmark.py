@@ -6,7 +6,6 @@ Prints a table and writes the same figures as JSON.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
 from flowact.cli import main
@@ -15,10 +14,9 @@ from flowact.settings import BenchmarkConfig
 
 def work(config: BenchmarkConfig) -> None:
     from flowact.evaluation.benchmark import benchmark
+    from flowact.media.files import check_output
 
-    output = Path(config.output)
-    if not output.parent.is_dir() or output.is_dir():
-        raise ValueError(f"output={output} cannot be written; name a .json in a folder that exists")
+    output = check_output(config.output, suffix=".json")
     report = benchmark(config)
     output.write_text(json.dumps(report, indent=2) + "\n")
     for key, value in rows(report):

@@ -31,15 +31,16 @@ def input_file(path: str | Path, what: str) -> Path:
     return path
 
 
-def check_output(path: str | Path, *inputs: str | Path) -> Path:
-    """``path``, if a video can be written there; creates and changes nothing.
+def check_output(path: str | Path, *inputs: str | Path, suffix: str = ".mp4") -> Path:
+    """``path``, if a file can be written there; creates and changes nothing.
 
     Args:
-        path: the MP4 file to be written. One that exists will be overwritten.
+        path: the file to be written. One that exists will be overwritten.
         inputs: files that are read meanwhile, which the output must not be, nor link to.
+        suffix: what its name must end in.
 
     Raises:
-        ValueError: the path is an input or a directory, does not end in ``.mp4``, or cannot be
+        ValueError: the path is an input or a directory, does not end in ``suffix``, or cannot be
             written.
     """
     path = Path(path)
@@ -48,9 +49,9 @@ def check_output(path: str | Path, *inputs: str | Path) -> Path:
         if target.exists() and os.path.exists(source) and target.samefile(source):
             raise ValueError(f"output {path} is also an input ({source}); name another file")
     if target.is_dir():
-        raise ValueError(f"output {path} is a directory; name a file such as {path / 'video.mp4'}")
-    if path.suffix.lower() != ".mp4":
-        raise ValueError(f"output {path} must end in .mp4, the only format written")
+        raise ValueError(f"output {path} is a directory; name a file in it")
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"output {path} must end in {suffix}, the only format written")
     if not target.parent.is_dir():
         raise ValueError(f"output {path}: the folder {target.parent} does not exist; make it first")
     if target.exists() and not target.is_file():

@@ -20,6 +20,8 @@ from flowact.media.files import check_output
 
 SOUND_RATE = 48_000
 BIT_RATES = {"mono": 128_000, "stereo": 160_000}
+# Half the cost of the default coder, 5 ms for 0.48 s of stereo; on speech its error is smaller.
+AAC = {"aac_coder": "fast"}
 # At 832x480, twelve frames cost 60 ms of one core. "superfast" saves a third of that for files
 # a third larger; "faster" costs half as much again and saves nothing. Without "zerolatency" the
 # encoder would hold frames back, which a killed run would lose.
@@ -163,7 +165,11 @@ class _SoundTrack:
         self._written = 0
         self._container = container
         self._stream = container.add_stream(
-            "aac", rate=SOUND_RATE, layout=self._layout, bit_rate=BIT_RATES[self._layout]
+            "aac",
+            rate=SOUND_RATE,
+            layout=self._layout,
+            bit_rate=BIT_RATES[self._layout],
+            options=AAC,
         )
 
     def write_until(self, sample: int) -> None:

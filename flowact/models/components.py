@@ -114,6 +114,16 @@ def load_diffusers(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     return model
 
 
+def settle(module: nn.Module) -> None:
+    """Copy weights that are mapped from a file into memory of their own.
+
+    Mapped weights start at any byte, and kernels round by alignment: without this, a loaded
+    pipeline would give other last bits than the one that was saved.
+    """
+    for parameter in module.parameters():
+        parameter.data = parameter.data.clone()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object.
 

@@ -213,12 +213,21 @@ def damaged(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    "kind",
-    ["missing", "empty", "directory", "text", "1x1", "thin", "float", "header only"],
+    ("kind", "message"),
+    [
+        ("missing", "No such file"),
+        ("empty", "is empty"),
+        ("directory", "is a directory"),
+        ("text", "not an image"),
+        ("1x1", "is 1x1 pixels"),
+        ("thin", "is 400x15 pixels"),
+        ("float", "floating-point"),
+        ("header only", "truncated"),
+    ],
 )
-def test_what_is_no_picture_is_refused_by_name(tmp_path, kind):
+def test_what_is_no_picture_is_refused_by_name(tmp_path, kind, message):
     path = damaged(tmp_path, kind)
-    with pytest.raises(ValueError, match=kind) as error:
+    with pytest.raises(ValueError, match=message) as error:
         load_image(path, 64, 64)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)

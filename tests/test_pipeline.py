@@ -1,0 +1,200 @@
+"""The diffusers-style face, on real parts."""
+
+import json
+import wave
+
+import numpy as np
+import pytest
+import torch
+from tiny import HEIGHT, WIDTH, tiny_config
+
+import flowact
+from flowact.pipeline import FlowActPipeline, resolve_dtype
+from flowact.rng import keyed_normal
+from flowact.settings import AudioEncoderConfig, AudioEncoderKind, Precision, StreamSettings
+
+
+@pytest.fixture
+def sound():
+    return (0.1 * keyed_normal((16_000,), "sound")).numpy()
+
+
+@pytest.fixture(scope="module")
+def saved(tiny_pipeline, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("weights")
+    tiny_pipeline.save_pretrained(folder)
+    return folder
+
+
+def test_call_gives_the_frames_that_stream_gives(tiny_pipeline, picture, sound):
+    frames = tiny_pipeline(picture, sound, "She waves.", sample_rate=16_000).frames
+    assert frames.shape == (25, HEIGHT, WIDTH, 3)
+    assert frames.dtype == np.uint8
+    streamed = list(tiny_pipeline.stream(picture, sound, "She waves.", sample_rate=16_000))
+    assert np.array_equal(frames, np.stack(streamed))
+
+
+def test_a_live_source_is_blocks(tiny_pipeline, picture, sound):
+    whole = tiny_pipeline(picture, sound, sample_rate=16_000).frames
+    assert np.array_equal(whole, tiny_pipeline(picture, iter(np.array_split(sound, 7))).frames)
+
+
+def test_files_work_as_objects_do(tiny_pipeline, picture, sound, tmp_path):
+    picture.save(tmp_path / "face.png")
+    with wave.open(str(tmp_path / "speech.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes((sound * 32767).round().astype("<i2").tobytes())
+    frames = tiny_pipeline(tmp_path / "face.png", tmp_path / "speech.wav").frames
+    direct = tiny_pipeline(picture, sound, sample_rate=16_000).frames
+    # 16-bit samples are not the float ones: the pictures are close, not equal.
+    assert np.abs(frames.astype(int) - direct).mean() < 2
+
+
+def test_an_array_needs_its_rate(tiny_pipeline, picture, sound):
+    with pytest.raises(ValueError, match="sample_rate"):
+        tiny_pipeline(picture, sound)
+
+
+def test_seed_decides_the_frames(tiny_pipeline, picture, sound):
+    one, again, other = (
+        tiny_pipeline(picture, sound, seed=seed, sample_rate=16_000).frames for seed in (1, 1, 2)
+    )
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_saved_and_loaded_gives_the_same_frames(tiny_pipeline, saved, picture, sound):
+    loaded = FlowActPipeline.from_pretrained(saved)
+    expected = tiny_pipeline(picture, sound, "She nods.", sample_rate=16_000).frames
+    assert np.array_equal(loaded(picture, sound, "She nods.", sample_rate=16_000).frames, expected)
+    assert loaded.config.stream == tiny_pipeline.config.stream
+    assert loaded.config.geometry == tiny_pipeline.config.geometry
+    assert loaded.trained
+
+
+def test_a_whisper_is_saved_with_the_pipeline(tmp_path, picture, sound):
+    from whisper.model import ModelDimensions, Whisper
+
+    torch.manual_seed(0)
+    dims = ModelDimensions(80, 1500, 16, 2, 2, 100, 8, 16, 2, 1)
+    net = Whisper(dims)
+    torch.save({"dims": dims.__dict__, "model_state_dict": net.state_dict()}, tmp_path / "w.pt")
+    config = tiny_config()
+    config.audio_encoder = AudioEncoderConfig(AudioEncoderKind.whisper, str(tmp_path / "w.pt"))
+    config.transformer.audio_feature_dim = 3 * 2 * 16
+    pipeline = FlowActPipeline.untrained(config)
+    pipeline.save_pretrained(tmp_path / "saved")
+    (tmp_path / "w.pt").unlink()
+    loaded = FlowActPipeline.from_pretrained(tmp_path / "saved")
+    expected = pipeline(picture, sound, sample_rate=16_000).frames
+    assert np.array_equal(loaded(picture, sound, sample_rate=16_000).frames, expected)
+
+
+def test_untrained_weights_depend_on_the_seed_alone():
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, second = FlowActPipeline.untrained(tiny_config(), 1), FlowActPipeline.untrained(tiny_config(), 1)
+    assert torch.equal(torch.get_rng_state(), before)
+    pairs = zip(first.transformer.parameters(), second.transformer.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert not first.trained
+
+
+def test_bfloat16_streams_close_to_float32(picture, sound):
+    wide = FlowActPipeline.untrained(tiny_config())
+    narrow = FlowActPipeline.untrained(tiny_config(), dtype=torch.bfloat16)
+    frames = [p(picture, sound, sample_rate=16_000).frames.astype(int) for p in (wide, narrow)]
+    # Eight bits of mantissa through an untrained decoder: a few steps of 255 on average.
+    assert np.abs(frames[0] - frames[1]).mean() < 6
+
+
+def test_settings_of_a_call_replace_the_models(tiny_pipeline, picture, sound):
+    plain = tiny_pipeline(picture, sound, sample_rate=16_000).frames
+    four = StreamSettings(micro_steps=4, shift=2.0)
+    assert not np.array_equal(
+        plain, tiny_pipeline(picture, sound, sample_rate=16_000, stream=four).frames
+    )
+
+
+def _drop(folder, name):
+    (folder / name).unlink()
+
+
+def _edit_index(folder, **changes):
+    path = folder / "model_index.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def _drop_weight(folder):
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    weights["stray.weight"] = weights.pop("proj_out.weight")
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def _misshape(folder):
+    path = folder / "transformer" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"text_embed_dim": 20}))
+
+
+BROKEN = {
+    "no index": (lambda f: _drop(f, "model_index.json"), "model_index.json"),
+    "no weights": (
+        lambda f: _drop(f, "transformer/diffusion_pytorch_model.safetensors"),
+        "transformer",
+    ),
+    "no config": (lambda f: _drop(f, "vae/config.json"), "vae"),
+    "index without a key": (lambda f: (f / "model_index.json").write_text("{}"), "stream"),
+    "index is no JSON": (lambda f: (f / "model_index.json").write_text("{"), "model_index.json"),
+    "unknown setting": (lambda f: _edit_index(f, geometry={"fsp": 25}), "fsp"),
+    "missing and extra weights": (_drop_weight, "proj_out.weight"),
+    "misshapen weights": (_misshape, "context_embedder"),
+    "truncated weights": (
+        lambda f: (f / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"\0" * 20),
+        "vae",
+    ),
+}
+
+
+@pytest.mark.parametrize(("breaking", "named"), BROKEN.values(), ids=BROKEN.keys())
+def test_weights_that_do_not_fit_are_named(saved, tmp_path, breaking, named):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(saved, folder)
+    breaking(folder)
+    with pytest.raises(ValueError, match=named):
+        FlowActPipeline.from_pretrained(folder)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match="nowhere"):
+        FlowActPipeline.from_pretrained(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda c: setattr(c, "height", 40), "multiples of 8|height"),
+        (lambda c: setattr(c.transformer, "audio_feature_dim", 7), "audio_feature_dim"),
+        (lambda c: setattr(c.transformer, "out_channels", 5), "out_channels"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(change, named):
+    config = tiny_config()
+    config.transformer.patch_size = 2
+    change(config)
+    with pytest.raises(ValueError, match=named):
+        FlowActPipeline.untrained(config)
+
+
+def test_precision_is_what_was_asked_for():
+    assert resolve_dtype(Precision.fp32, "cpu") is torch.float32
+    assert resolve_dtype(Precision.bf16, "cpu") is torch.bfloat16
+    assert resolve_dtype(Precision.auto, "cpu") in (torch.float32, torch.bfloat16)
+
+
+def test_the_pipeline_is_at_the_top_of_the_package():
+    assert flowact.FlowActPipeline is FlowActPipeline
