@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from backbone_checks import assert_same_with_gradients
 from dense_reference import Layout, dense_attention
 from torch import Tensor
 
@@ -31,17 +32,6 @@ PADDED = ((6, 6), (6, 2), (1, 5))
 
 def text_masks(real) -> tuple[Tensor, ...]:
     return tuple(torch.arange(LENGTH) < torch.tensor(lengths)[:, None] for lengths in real)
-
-
-def assert_same_with_gradients(mine: Tensor, expected: Tensor, *inputs: Tensor) -> None:
-    cotangent = keyed_normal(tuple(expected.shape), "cotangent")
-    close = {"atol": REORDERED, "rtol": REORDERED}
-    torch.testing.assert_close(mine, expected, **close)
-    torch.testing.assert_close(
-        torch.autograd.grad(mine, inputs, cotangent),
-        torch.autograd.grad(expected, inputs, cotangent),
-        **close,
-    )
 
 
 def by_calls(qkv: Tensor, layout: Layout, kind: LayerKind) -> Tensor:
@@ -81,7 +71,7 @@ def test_calls_equal_one_masked_attention(kind, joint, context, text_of_latent, 
     )
     qkv = keyed_normal((3, BATCH, sum(layout.sizes), HEADS, HEAD_DIM), "qkv").requires_grad_()
     expected = dense_attention(*qkv, layout.seen(kind))
-    assert_same_with_gradients(by_calls(qkv, layout, kind), expected, qkv)
+    assert_same_with_gradients(by_calls(qkv, layout, kind), expected, [qkv], REORDERED)
 
 
 @pytest.mark.parametrize("real", [(6, 6), (6, 2)], ids=["all-real", "padded"])
@@ -101,7 +91,8 @@ def test_joint_attention_is_everything_to_every_real_key(real):
     assert [tuple(out.shape[1:3]) for out in outputs] == [(latents, tokens), (LENGTH, HEADS)]
     seen = torch.nn.functional.pad(mask, (latents * tokens, 0), value=True)[:, None]
     expected = dense_attention(*qkv, seen.expand(-1, qkv.shape[2], -1))
-    assert_same_with_gradients(torch.cat((outputs[0].flatten(1, 2), outputs[1]), 1), expected, qkv)
+    out = torch.cat((outputs[0].flatten(1, 2), outputs[1]), dim=1)
+    assert_same_with_gradients(out, expected, [qkv], REORDERED)
 
 
 @pytest.mark.parametrize("backend", ["products", "dispatcher"])
@@ -114,9 +105,8 @@ def test_attend_is_attention_by_either_path(monkeypatch, backend, masked):
     key.requires_grad_(), value.requires_grad_()
     mask = torch.arange(11) < torch.tensor([[11], [4]]) if masked else None
     seen = torch.ones(BATCH, 7, 11, dtype=torch.bool) if mask is None else mask[:, None]
-    assert_same_with_gradients(
-        attend(query, key, value, mask), dense_attention(query, key, value, seen), query, key, value
-    )
+    out, expected = attend(query, key, value, mask), dense_attention(query, key, value, seen)
+    assert_same_with_gradients(out, expected, [query, key, value], REORDERED)
 
 
 def test_paths_of_attend_agree_in_bfloat16(monkeypatch):

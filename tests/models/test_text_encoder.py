@@ -14,18 +14,7 @@ from diffusers import (
 )
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import (
-    ByT5Tokenizer,
-    Qwen2_5_VLTextConfig,
-    Qwen2_5_VLTextModel,
-    Qwen2Tokenizer,
-    SiglipImageProcessor,
-    SiglipVisionConfig,
-    SiglipVisionModel,
-    T5Config,
-    T5EncoderModel,
-)
+from transformers import T5Config, T5EncoderModel
 
 from flowact.models.text_encoder import (
     ByteT5TextEncoder,
@@ -38,11 +27,6 @@ from flowact.models.text_encoder import (
 ROUNDING = {"rtol": 1e-5, "atol": 1e-5}
 
 SCRIPTS = ["She waves.", "她在挥手。", "إنها تلوّح بيدها", "👩🏽‍🦱 waves 👋", "नमस्ते"]
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 @pytest.fixture(scope="module")
@@ -158,66 +142,13 @@ def test_the_cache_encodes_each_text_once_and_forgets_the_one_longest_unused():
 # --- HunyuanVideo-1.5 ---------------------------------------------------------------------------
 
 
-def tiny_parts():
-    """The base's encoder classes at toy sizes, random weights."""
-    alphabet = {symbol: token for token, symbol in enumerate(sorted(ByteLevel.alphabet()))}
-    tokenizer = Qwen2Tokenizer(
-        vocab={**alphabet, "<|endoftext|>": 256, "<|im_start|>": 257, "<|im_end|>": 258},
-        merges=[],
-        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
-        chat_template=CHAT_TEMPLATE,
-    )
-    text_config = Qwen2_5_VLTextConfig(
-        vocab_size=259,
-        bos_token_id=256,
-        eos_token_id=258,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
-    )
-    glyph_config = T5Config(vocab_size=384, d_model=12, d_kv=6, d_ff=20, num_layers=1, num_heads=2)
-    image_config = SiglipVisionConfig(
-        hidden_size=8,
-        intermediate_size=12,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=32,
-        patch_size=8,
-    )
-    torch.manual_seed(0)
-    return {
-        "text_encoder": Qwen2_5_VLTextModel(text_config).eval(),
-        "tokenizer": tokenizer,
-        "text_encoder_2": T5EncoderModel(glyph_config).eval(),
-        "tokenizer_2": ByT5Tokenizer(),
-        "image_encoder": SiglipVisionModel(image_config).eval(),
-        "feature_extractor": SiglipImageProcessor(size={"height": 32, "width": 32}),
-    }
+@pytest.fixture(scope="module")
+def encoder(hunyuan_folder):
+    return HunyuanTextEncoder.from_pretrained(hunyuan_folder)
 
 
 @pytest.fixture(scope="module")
-def parts():
-    return tiny_parts()
-
-
-@pytest.fixture(scope="module")
-def folder(parts, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hunyuan15")
-    for name, part in parts.items():
-        part.save_pretrained(folder / name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def encoder(folder):
-    return HunyuanTextEncoder.from_pretrained(folder)
-
-
-@pytest.fixture(scope="module")
-def pipeline(parts):
+def pipeline(hunyuan_parts):
     vae = AutoencoderKLHunyuanVideo15(
         latent_channels=2,
         block_out_channels=(4, 4),
@@ -226,7 +157,7 @@ def pipeline(parts):
         temporal_compression_ratio=1,
     )
     unused = dict.fromkeys(("transformer", "scheduler", "guider"))
-    return HunyuanVideo15ImageToVideoPipeline(vae=vae, **parts, **unused)
+    return HunyuanVideo15ImageToVideoPipeline(vae=vae, **hunyuan_parts, **unused)
 
 
 @pytest.fixture(scope="module")
@@ -303,9 +234,9 @@ def test_hunyuan_takes_any_script(encoder, text):
     assert encoder.encode([text]).embeds.isfinite().all()
 
 
-def test_text_to_video_folders_have_no_image_encoder(folder, image, tmp_path):
+def test_text_to_video_folders_have_no_image_encoder(hunyuan_folder, image, tmp_path):
     for name in ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"):
-        shutil.copytree(folder / name, tmp_path / name)
+        shutil.copytree(hunyuan_folder / name, tmp_path / name)
     encoder = HunyuanTextEncoder.from_pretrained(tmp_path)
     assert encoder.encode(["She waves."]).image_embeds is None
     with pytest.raises(ValueError, match="no image_encoder"):
@@ -317,8 +248,8 @@ PARTS = ["text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2", "feature_
 
 @pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize("emptied", [False, True])
-def test_missing_and_empty_subfolders_are_named(folder, tmp_path, name, emptied):
-    shutil.copytree(folder, tmp_path / "weights")
+def test_missing_and_empty_subfolders_are_named(hunyuan_folder, tmp_path, name, emptied):
+    shutil.copytree(hunyuan_folder, tmp_path / "weights")
     shutil.rmtree(tmp_path / "weights" / name)
     if emptied:
         (tmp_path / "weights" / name).mkdir()
@@ -326,8 +257,8 @@ def test_missing_and_empty_subfolders_are_named(folder, tmp_path, name, emptied)
         HunyuanTextEncoder.from_pretrained(tmp_path / "weights")
 
 
-def test_a_tokenizer_without_its_vocabulary_is_named(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "weights")
+def test_a_tokenizer_without_its_vocabulary_is_named(hunyuan_folder, tmp_path):
+    shutil.copytree(hunyuan_folder, tmp_path / "weights")
     (tmp_path / "weights" / "tokenizer" / "tokenizer.json").unlink()
     with pytest.raises(ValueError, match="weights/tokenizer: files of the Qwen2Tokenizer"):
         HunyuanTextEncoder.from_pretrained(tmp_path / "weights")
