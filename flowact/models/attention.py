@@ -27,14 +27,26 @@ class LayerKind(StrEnum):
 
 
 class KeyValue(NamedTuple):
-    """Keys and values of video [B, F, N, heads, head_dim] or text [B, L, heads, head_dim]."""
+    """Keys and values of video, [B, F, N, heads, head_dim] each."""
 
     key: Tensor
     value: Tensor
 
+    def of(self, latents: slice | list[int]) -> "KeyValue":
+        """Those of some of the F latents."""
+        return KeyValue(self.key[:, latents], self.value[:, latents])
+
+    def before(self, others: "KeyValue | None") -> "KeyValue":
+        """These latents, then ``others``."""
+        if others is None:
+            return self
+        return KeyValue(
+            torch.cat((self.key, others.key), dim=1), torch.cat((self.value, others.value), dim=1)
+        )
+
 
 class TextKeyValue(NamedTuple):
-    """One prompt's keys and values, and which tokens are real ([B, L], None if all are)."""
+    """Those of a prompt, [B, L, heads, head_dim], and which are real ([B, L], None if all are)."""
 
     key: Tensor
     value: Tensor
@@ -62,8 +74,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     batch, length, heads, head_dim = query.shape
     small = batch * heads * length * key.shape[1] <= SMALL_ON_CPU
     if mask is None and small and query.device.type == "cpu":
-        query, key, value = (x.transpose(1, 2) for x in (query * head_dim**-0.5, key, value))
-        return ((query @ key.mT).softmax(dim=-1) @ value).transpose(1, 2)
+        q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query * head_dim**-0.5, key, value))
+        heard = torch.bmm(torch.bmm(q, k.mT).softmax(dim=-1), v)
+        return heard.unflatten(0, (batch, heads)).transpose(1, 2)
     if mask is not None:
         mask = mask[:, None, None, :]
     return dispatch_attention_fn(query, key, value, attn_mask=mask)
@@ -107,17 +120,17 @@ def stream_attention(
         texts: a prompt's keys and values each; temporal layers do not use them.
         text_of_latent: for each of the F latents, the index of its prompt in ``texts``.
     """
+    seen = own if context is None else context.before(own)
     if kind is LayerKind.TEMPORAL:
-        return _windowed(query, own if context is None else _join(context, own), grid)
+        return _windowed(query, seen, grid)
     groups = _groups(tuple(text_of_latent))
     outputs = []
     for index, latents in groups:
         mine = query if len(groups) == 1 else query[:, latents]
         if kind is LayerKind.SPATIAL:
-            seen = own if len(groups) == 1 else KeyValue(own.key[:, latents], own.value[:, latents])
-            outputs.append(_within_latents(mine, seen, texts[index]))
+            mine_alone = own if len(groups) == 1 else own.of(latents)
+            outputs.append(_within_latents(mine, mine_alone, texts[index]))
         else:
-            seen = own if context is None else _join(context, own)
             outputs.append(_with_text(mine, seen, texts[index]))
     if len(groups) == 1:
         return outputs[0]
@@ -180,12 +193,6 @@ def _windowed(query: Tensor, seen: KeyValue, grid: Grid) -> Tensor:
 def _fold(x: Tensor) -> Tensor:
     """[B, F, ...] -> [B F, 1, ...]: latents that do not see one another."""
     return x.flatten(0, 1)[:, None]
-
-
-def _join(first: KeyValue, second: KeyValue) -> KeyValue:
-    return KeyValue(
-        torch.cat((first.key, second.key), dim=1), torch.cat((first.value, second.value), dim=1)
-    )
 
 
 @lru_cache(maxsize=64)

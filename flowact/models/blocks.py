@@ -62,8 +62,8 @@ class Branch(NamedTuple):
     to_k: nn.Module
     to_v: nn.Module
     to_out: nn.Module
-    norm_q: nn.Module
-    norm_k: nn.Module
+    norm_q: nn.RMSNorm
+    norm_k: nn.RMSNorm
     feed_forward: nn.Module
 
 
@@ -106,48 +106,66 @@ class FlowActBlock(nn.Module):
         """Text tokens [B, L, dim] through the layer, and the keys and values they leave."""
         branch = self._text_branch()
         mod = _modulation(branch, emb)
-        query, key, value = self._qkv(branch, text, mod)
+        (query, key), value = self._qk_v(branch, text, mod)
         own = TextKeyValue(key, value, mask)
-        return _update(branch, text, text_attention(query, own), mod), own
+        text = _attended(branch, text, text_attention(query, own), mod)
+        return _fed(branch, text, mod), own
 
-    def run_context(
-        self, x: Tensor, emb: Tensor, angles: Rotary, size: tuple[int, int], joint: bool
-    ) -> tuple[Tensor, KeyValue]:
-        """Context tokens [B, F, N, dim] through the layer; the keys they leave are not rotated."""
-        branch = self._video_branch()
-        mod = _modulation(branch, emb)
-        query, key, value = self._qkv(branch, x, mod)
-        turned = KeyValue(rotate(key, angles), value)
-        heard = context_attention(
-            rotate(query, angles), turned, self.kind, Grid(*size, self.windows), joint
-        )
-        return _update(branch, x, heard, mod), KeyValue(key, value)
-
-    def run_stream(
+    def run_video(
         self,
         x: Tensor,
         emb: Tensor,
         angles: Rotary,
         size: tuple[int, int],
-        context: KeyValue | None,
+        new: int,
+        joint: bool,
+        kept: KeyValue | None,
         texts: Sequence[TextKeyValue],
         text_of_latent: Sequence[int],
         audio: Tensor | None,
-    ) -> Tensor:
-        """Stream tokens [B, F, N, dim] through the layer, under context, text and audio."""
+    ) -> tuple[Tensor, KeyValue]:
+        """Context and stream through the layer, in one pass.
+
+        Args:
+            x: tokens [B, F, N, dim] of ``new`` context latents, then those of the stream.
+            emb: SiLU of their time embeddings, [B, F, 1, dim].
+            angles: of their slots.
+            size: rows and columns of tokens of a latent.
+            new: how many of the F latents are context; either part may be empty.
+            joint: whether these context latents see one another.
+            kept: keys (rotated) and values of further context latents, from earlier passes.
+            texts, text_of_latent: as for ``stream_attention``.
+            audio: the stream's audio tokens; None skips the adapter.
+
+        Returns:
+            The tokens, and the keys (not rotated) and values that the new context latents leave.
+        """
         branch = self._video_branch()
         mod = _modulation(branch, emb)
-        query, key, value = self._qkv(branch, x, mod)
-        heard = stream_attention(
-            rotate(query, angles),
-            KeyValue(rotate(key, angles), value),
-            context,
-            texts,
-            text_of_latent,
-            self.kind,
-            Grid(*size, self.windows),
-        )
-        return _update(branch, x, heard, mod, self.audio, audio)
+        qk, value = self._qk_v(branch, x, mod)
+        query, key = rotate(qk, angles)
+        turned, grid = KeyValue(key, value), Grid(*size, self.windows)
+        context, stream = turned.of(slice(new)), turned.of(slice(new, None))
+        heard = []
+        if new:
+            heard.append(context_attention(query[:, :new], context, self.kind, grid, joint))
+        if new < x.shape[1]:
+            seen = context if kept is None else kept.before(context if new else None)
+            heard.append(
+                stream_attention(
+                    query[:, new:],
+                    stream,
+                    seen if new or kept is not None else None,
+                    texts,
+                    text_of_latent,
+                    self.kind,
+                    grid,
+                )
+            )
+        x = _attended(branch, x, torch.cat(heard, dim=1), mod)
+        if self.audio is not None and audio is not None:
+            x = torch.cat((x[:, :new], self.audio(x[:, new:], audio)), dim=1)
+        return _fed(branch, x, mod), KeyValue(qk[1], value).of(slice(new))
 
     def forward(
         self,
@@ -162,16 +180,20 @@ class FlowActBlock(nn.Module):
         """Video [B, F, N, dim] and text [B, L, dim] attending to everything, as in the base."""
         video_branch, text_branch = self._video_branch(), self._text_branch()
         mod, text_mod = _modulation(video_branch, emb), _modulation(text_branch, text_emb)
-        query, key, value = self._qkv(video_branch, x, mod)
-        text_query, text_key, text_value = self._qkv(text_branch, text, text_mod)
+        qk, value = self._qk_v(video_branch, x, mod)
+        query, key = rotate(qk, angles)
+        (text_query, text_key), text_value = self._qk_v(text_branch, text, text_mod)
         heard, text_heard = joint_attention(
-            rotate(query, angles),
-            KeyValue(rotate(key, angles), value),
+            query,
+            KeyValue(key, value),
             text_query,
             TextKeyValue(text_key, text_value, mask),
         )
-        x = _update(video_branch, x, heard, mod, self.audio, audio)
-        return x, _update(text_branch, text, text_heard, text_mod)
+        x = _attended(video_branch, x, heard, mod)
+        if self.audio is not None and audio is not None:
+            x = self.audio(x, audio)
+        text = _attended(text_branch, text, text_heard, text_mod)
+        return _fed(video_branch, x, mod), _fed(text_branch, text, text_mod)
 
     def _video_branch(self) -> Branch:
         attn = self.attn
@@ -199,12 +221,14 @@ class FlowActBlock(nn.Module):
             self.ff_context,
         )
 
-    def _qkv(self, branch: Branch, x: Tensor, mod: Modulation) -> tuple[Tensor, Tensor, Tensor]:
+    def _qk_v(self, branch: Branch, x: Tensor, mod: Modulation) -> tuple[Tensor, Tensor]:
+        """Normalised queries and keys, stacked to be handled as one, and values."""
         x = _modulate(x, mod.shift_attn, mod.scale_attn)
-        query, key, value = (
-            to(x).unflatten(-1, (self.heads, -1)) for to in (branch.to_q, branch.to_k, branch.to_v)
-        )
-        return branch.norm_q(query), branch.norm_k(key), value
+        qk = torch.stack((branch.to_q(x), branch.to_k(x))).unflatten(-1, (self.heads, -1))
+        scale = torch.stack((branch.norm_q.weight, branch.norm_k.weight))
+        normed = nn.functional.rms_norm(qk, qk.shape[-1:], eps=branch.norm_q.eps)
+        scale = scale.view(2, *(1,) * (qk.ndim - 2), -1)
+        return normed * scale, branch.to_v(x).unflatten(-1, (self.heads, -1))
 
 
 def _modulation(branch: Branch, emb: Tensor) -> Modulation:
@@ -217,17 +241,12 @@ def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, normed, 1 + scale)
 
 
-def _update(
-    branch: Branch,
-    x: Tensor,
-    heard: Tensor,
-    mod: Modulation,
-    adapter: AudioCrossAttention | None = None,
-    audio: Tensor | None = None,
-) -> Tensor:
-    """What attention brought, then audio, then the feed-forward, each added to the residual."""
-    x = torch.addcmul(x, mod.gate_attn, branch.to_out(heard.flatten(-2)))
-    if adapter is not None and audio is not None:
-        x = adapter(x, audio)
-    normed = _modulate(x, mod.shift_mlp, mod.scale_mlp)
-    return torch.addcmul(x, mod.gate_mlp, branch.feed_forward(normed))
+def _attended(branch: Branch, x: Tensor, heard: Tensor, mod: Modulation) -> Tensor:
+    """The residual with what attention brought."""
+    return torch.addcmul(x, mod.gate_attn, branch.to_out(heard.flatten(-2)))
+
+
+def _fed(branch: Branch, x: Tensor, mod: Modulation) -> Tensor:
+    """The residual with what the feed-forward brings."""
+    hidden = branch.feed_forward(_modulate(x, mod.shift_mlp, mod.scale_mlp))
+    return torch.addcmul(x, mod.gate_mlp, hidden)

@@ -24,6 +24,13 @@ class TextCache:
     mask: Tensor | None
     layers: tuple[TextKeyValue | None, ...]
 
+    @property
+    def real(self) -> Tensor:
+        """``mask``, written out."""
+        if self.mask is not None:
+            return self.mask
+        return torch.ones(self.tokens.shape[:2], dtype=torch.bool, device=self.tokens.device)
+
 
 @dataclass(frozen=True)
 class ContextCache:
@@ -51,6 +58,16 @@ class ContextCache:
         )
         return ContextCache(torch.cat([cache.latents for cache in caches], dim=2), layers)
 
+    def split(self) -> list["ContextCache"]:
+        """``join`` undone: the cache of each latent."""
+        return [
+            ContextCache(
+                self.latents[:, :, [i]],
+                tuple(None if kv is None else kv.of([i]) for kv in self.layers),
+            )
+            for i in range(self.latents.shape[2])
+        ]
+
 
 @dataclass(frozen=True)
 class PlacedContext:
@@ -59,3 +76,30 @@ class PlacedContext:
     latents: Tensor
     positions: Tensor
     layers: tuple[KeyValue | None, ...]
+
+    def after(self, first: "PlacedContext | None") -> "PlacedContext":
+        """The latents of ``first``, then these."""
+        if first is None:
+            return self
+        layers = tuple(
+            None if kv is None or kv_first is None else kv_first.before(kv)
+            for kv_first, kv in zip(first.layers, self.layers, strict=True)
+        )
+        return PlacedContext(
+            torch.cat((first.latents, self.latents), dim=2),
+            torch.cat((first.positions, self.positions)),
+            layers,
+        )
+
+
+@dataclass(frozen=True)
+class StreamInputs:
+    """The stream as ``FlowActTransformer3DModel.denoise`` takes it, which explains the fields."""
+
+    latents: Tensor
+    levels: Tensor
+    positions: Tensor
+    texts: Sequence[TextCache]
+    text_of_latent: Sequence[int]
+    audio: Tensor | None
+    guidance: Tensor | None

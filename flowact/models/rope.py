@@ -8,7 +8,10 @@ from torch import Tensor
 
 
 class Rotary(NamedTuple):
-    """Cosines and sines of a grid of tokens, [F, N, head_dim / 2] each, float32."""
+    """Angles of a grid of tokens as factors, [F, N, 1, head_dim] each, float32.
+
+    ``sin`` carries the sign of its place in a pair: x turns to x cos + (x with pairs swapped) sin.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -29,17 +32,18 @@ def rotary(
         torch.arange(columns, dtype=torch.float32, device=device),
         indexing="ij",
     )
-    angles = [
+    turns = [
         get_1d_rotary_pos_embed(dim, axis.reshape(-1), theta, use_real=False)
         for dim, axis in zip(axes, place, strict=True)
     ]
-    turn = torch.cat(angles, dim=1).unflatten(0, (len(positions), rows * columns))
-    return Rotary(turn.real.contiguous(), turn.imag.contiguous())
+    turn = torch.cat(turns, dim=1).unflatten(0, (len(positions), rows * columns))[:, :, None]
+    cos = torch.stack((turn.real, turn.real), dim=-1)
+    sin = torch.stack((-turn.imag, turn.imag), dim=-1)
+    return Rotary(cos.flatten(-2), sin.flatten(-2))
 
 
 def rotate(x: Tensor, angles: Rotary) -> Tensor:
-    """Turn queries or keys [B, F, N, heads, head_dim] by the angles of their tokens, in float32."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = angles.cos[:, :, None], angles.sin[:, :, None]
-    turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    """Turn queries or keys [..., F, N, heads, head_dim] by their tokens' angles, in float32."""
+    wide = x.float()
+    swapped = wide.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return torch.addcmul(wide * angles.cos, swapped, angles.sin).to(x.dtype)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from flowact.models.attention import KeyValue, LayerKind, TextKeyValue
 from flowact.models.audio_adapter import AudioProjector
 from flowact.models.blocks import FlowActBlock
-from flowact.models.caches import ContextCache, PlacedContext, TextCache
+from flowact.models.caches import ContextCache, PlacedContext, StreamInputs, TextCache
 from flowact.models.rope import Rotary, rotary, rotate
 from flowact.models.text_encoder import TextInputs
 
@@ -180,12 +180,15 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     def encode_context(self, latents: Tensor, positions: Tensor) -> ContextCache:
         """Finished latents [B, C, F, H, W] in slots ``positions`` [F], through every layer.
 
-        Under ``context_attention="self"`` a latent's cache does not depend on its slot or on the
-        others, so that caches made one by one can be joined and kept.
+        Under ``context_attention="self"`` a latent's cache depends on its slot by rounding alone,
+        and not on the others, so that caches made one by one can be joined and kept.
         """
         if self.config.attention == "full":
             return ContextCache(latents, ())
-        return self._context_pass(self._pack(latents, context=True), latents, positions)
+        if self.config.attention == "full":
+            return ContextCache(latents, ())
+        _, cache = self._fake_causal_pass((latents, positions), None, None)
+        return cache
 
     def place_context(self, context: ContextCache, positions: Tensor) -> PlacedContext:
         """Rotate the keys of ``context`` to its slots ``positions`` [F]."""
@@ -223,18 +226,40 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         Returns:
             Velocity [B, C, F, H, W].
         """
+        stream = StreamInputs(latents, levels, positions, texts, text_of_latent, audio, guidance)
         if self.config.attention == "full":
-            return self._denoise_full(latents, levels, positions, texts, context, audio, guidance)
-        return self._stream_pass(
-            self._pack(latents, context=False),
-            TIME_SCALE * levels,
-            positions,
-            texts,
-            text_of_latent,
-            None if context is None else context.layers,
-            audio,
-            guidance,
-        )
+            return self._denoise_full(stream, context)
+        velocity, _ = self._fake_causal_pass(None, context, stream)
+        return velocity
+
+    def encode_and_denoise(
+        self,
+        new: tuple[Tensor, Tensor],
+        latents: Tensor,
+        levels: Tensor,
+        positions: Tensor,
+        texts: Sequence[TextCache],
+        text_of_latent: Sequence[int],
+        context: PlacedContext | None,
+        audio: Tensor | None = None,
+        guidance: Tensor | None = None,
+    ) -> tuple[Tensor, ContextCache]:
+        """``encode_context`` of ``new`` latents and ``denoise`` under them too, in one pass.
+
+        Args:
+            new: context latents that have no cache yet and their slots, [B, C, F, H, W] and [F].
+            latents, levels, positions, texts, text_of_latent, context, audio, guidance: as for
+                ``denoise``.
+
+        Returns:
+            The velocity, and the cache of the new latents.
+        """
+        stream = StreamInputs(latents, levels, positions, texts, text_of_latent, audio, guidance)
+        if self.config.attention == "full":
+            cache = ContextCache(new[0], ())
+            every = self.place_context(cache, new[1]).after(context)
+            return self._denoise_full(stream, every), cache
+        return self._fake_causal_pass(new, context, stream)
 
     def forward(
         self,
@@ -270,44 +295,49 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
     # --- passes through the layers ----------------------------------------------------------------
 
-    def _context_pass(self, packed: Tensor, latents: Tensor, positions: Tensor) -> ContextCache:
-        joint = self.config.context_attention == "joint"
-        size = self._grid(latents.shape[-2:])
-        slots = positions if joint else torch.zeros_like(positions)
-        angles = self._rotary(slots, latents.shape[-2:])
-        time = torch.zeros(1, latents.shape[2], device=latents.device)
-        emb = nn.functional.silu(self._time(time))[:, :, None]
-        x = self._tokens(packed)
-        layers: list[KeyValue | None] = []
-        for block in self._blocks:
-            x, own = self._run(block.run_context, x, emb, angles, size, joint)
-            layers.append(None if block.kind is LayerKind.SPATIAL else own)
-        return ContextCache(latents, tuple(layers))
-
-    def _stream_pass(
+    def _fake_causal_pass(
         self,
-        packed: Tensor,
-        time: Tensor,
-        positions: Tensor,
-        texts: Sequence[TextCache],
-        text_of_latent: Sequence[int],
-        context: tuple[KeyValue | None, ...] | None,
-        audio: Tensor | None,
-        guidance: Tensor | None,
-    ) -> Tensor:
-        size = self._grid(packed.shape[-2:])
-        angles = self._rotary(positions, packed.shape[-2:])
-        emb = self._video_time(time, guidance)
-        heard = self._audio_tokens(audio)
-        x = self._tokens(packed)
+        new: tuple[Tensor, Tensor] | None,
+        kept: PlacedContext | None,
+        stream: StreamInputs | None,
+    ) -> tuple[Tensor, ContextCache]:
+        """New context latents and the stream through the layers; at least one of them is there.
+
+        The velocity is of the stream alone, [B, C, 0, H, W] without one.
+        """
+        packed, time, positions = [], [], []
+        count = 0
+        if new is not None:
+            latents, slots = new
+            count = latents.shape[2]
+            packed.append(self._pack(latents, context=True))
+            time.append(latents.new_zeros((len(latents), count), dtype=torch.float32))
+            positions.append(slots)
+        if stream is not None:
+            packed.append(self._pack(stream.latents, context=False))
+            time.append(TIME_SCALE * stream.levels)
+            positions.append(stream.positions)
+        x = self._tokens(torch.cat(packed, dim=2))
+        size = self._grid(packed[0].shape[-2:])
+        angles = self._rotary(torch.cat(positions), packed[0].shape[-2:])
+        emb = self._video_time(
+            torch.cat(time, dim=1), None if stream is None else stream.guidance, count
+        )
+        texts, where = ((), ()) if stream is None else (stream.texts, stream.text_of_latent)
+        heard = None if stream is None else self._audio_tokens(stream.audio)
+        joint = self.config.context_attention == "joint"
+        left: list[KeyValue | None] = []
         for layer, block in enumerate(self._blocks):
             own_texts = [text.layers[layer] for text in texts] if block.has_text else []
-            own_context = None if context is None else context[layer]
-            x = self._run(
-                block.run_stream,
-                x, emb, angles, size, own_context, own_texts, text_of_latent, heard,
+            own_kept = None if kept is None else kept.layers[layer]
+            x, own = self._run(
+                block.run_video,
+                x, emb, angles, size, count, joint, own_kept, own_texts, where, heard,
             )  # fmt: skip
-        return self._velocity(x, emb, size)
+            left.append(None if block.kind is LayerKind.SPATIAL else own)
+        velocity = self._velocity(x[:, count:], emb[:, count:], size)
+        new_latents = velocity[:, :, :0] if new is None else new[0]
+        return velocity, ContextCache(new_latents, tuple(left))
 
     def _joint_pass(
         self,
@@ -335,41 +365,28 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             if block.has_text:
                 text, kept = self._run(block.run_text, text, text_emb, mask)
                 own.append(kept)
-            x = self._run(block.run_stream, x, emb, angles, size, None, own, one_text, heard)
+            x, _ = self._run(
+                block.run_video, x, emb, angles, size, 0, False, None, own, one_text, heard
+            )
         return self._velocity(x, emb, size)
 
-    def _denoise_full(
-        self,
-        latents: Tensor,
-        levels: Tensor,
-        positions: Tensor,
-        texts: Sequence[TextCache],
-        context: PlacedContext | None,
-        audio: Tensor | None,
-        guidance: Tensor | None,
-    ) -> Tensor:
+    def _denoise_full(self, stream: StreamInputs, context: PlacedContext | None) -> Tensor:
         """The ablation without fake-causal attention: one sequence of context, stream and text."""
-        packed, time, heard = self._pack(latents, context=False), TIME_SCALE * levels, audio
-        before = 0
+        packed, time = self._pack(stream.latents, context=False), TIME_SCALE * stream.levels
+        positions, audio, before = stream.positions, stream.audio, 0
         if context is not None:
             before = context.latents.shape[2]
             packed = torch.cat((self._pack(context.latents, context=True), packed), dim=2)
             time = nn.functional.pad(time, (before, 0))
             positions = torch.cat((context.positions, positions))
             if audio is not None:
-                heard = nn.functional.pad(audio, (0, 0, 0, 0, before, 0))
-        tokens = torch.cat([text.tokens for text in texts], dim=1)
-        mask = None
-        if any(text.mask is not None for text in texts):
-            masks = [
-                torch.ones(text.tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-                if text.mask is None
-                else text.mask
-                for text in texts
-            ]
-            mask = torch.cat(masks, dim=1)
+                audio = nn.functional.pad(audio, (0, 0, 0, 0, before, 0))
+        tokens = torch.cat([text.tokens for text in stream.texts], dim=1)
+        masks = [text.real for text in stream.texts]
+        mask = None if all(text.mask is None for text in stream.texts) else torch.cat(masks, dim=1)
+        text_time = torch.zeros_like(time[:, 0])
         out = self._joint_pass(
-            packed, time, positions, tokens, mask, torch.zeros_like(time[:, 0]), heard, guidance
+            packed, time, positions, tokens, mask, text_time, audio, stream.guidance
         )
         return out[:, :, before:]
 
@@ -396,13 +413,17 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             0, time.shape
         )
 
-    def _video_time(self, time: Tensor, guidance: Tensor | None) -> Tensor:
-        """SiLU of the stream's time embedding, [B, F, 1, dim], from times [B, F]."""
+    def _video_time(self, time: Tensor, guidance: Tensor | None, context: int = 0) -> Tensor:
+        """SiLU of the time embedding, [B, F, 1, dim], from times [B, F].
+
+        Guidance is added to it, but not for the first ``context`` latents.
+        """
         emb = self._time(time)
         if guidance is not None:
             if self.guidance_embed is None:
                 raise ValueError("guidance scales were given to a model without guidance_embeds")
-            emb = emb + self.guidance_embed(guidance)[:, None]
+            added = self.guidance_embed(guidance)[:, None].expand(-1, emb.shape[1] - context, -1)
+            emb = emb + nn.functional.pad(added, (0, 0, context, 0))
         return nn.functional.silu(emb)[:, :, None]
 
     def _audio_tokens(self, audio: Tensor | None) -> Tensor | None:

@@ -1,5 +1,6 @@
 """The memory bank: reference, long-term queue, short-term latent (paper 2.1)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -50,6 +51,11 @@ class Memory:
         if keep:
             long_term = (*long_term, self.short_term)[max(0, len(long_term) + 1 - limit) :]
         return Memory(self.reference, long_term, newest)
+
+    def with_entries(self, entries: Sequence[MemoryLatent]) -> "Memory":
+        """The same memory of ``entries``, in their order."""
+        reference, *long_term, short_term = entries
+        return Memory(reference, tuple(long_term), short_term)
 
     def refined(self, latent: Tensor) -> "Memory":
         """The short-term latent replaced by its repaired version."""

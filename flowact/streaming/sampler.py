@@ -1,7 +1,7 @@
 """One tick of the stream: the only implementation, for sampling, training and tests (paper 2.1)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -16,6 +16,21 @@ from flowact.rng import keyed_normal
 from flowact.settings import StreamSettings, Update
 from flowact.streaming.memory import Memory, MemoryLatent
 from flowact.streaming.state import Conditions, FinishedChunk, QueuedChunk, StreamState, Tick
+
+
+@dataclass(frozen=True)
+class Context:
+    """Memory in the course of a tick.
+
+    Attributes:
+        entries: the latents, in the order of ``Geometry.slots``.
+        placed: those that have a cache; None if none has.
+        new: the others and their positions, to be encoded by the next call; None if there are none.
+    """
+
+    entries: tuple[MemoryLatent, ...]
+    placed: PlacedContext | None
+    new: tuple[Tensor, Tensor] | None
 
 
 class StreamSampler:
@@ -41,15 +56,14 @@ class StreamSampler:
         Raises:
             ValueError: ``conditions`` do not name one prompt for each chunk in the queue.
         """
-        state = replace(state, memory=self._encoded(state.memory))
         queue = self._enter(state, conditions)
-        context = self._place(
-            state.memory.entries, self.geometry.slots(len(state.memory.long_term))
-        )
+        memory = state.memory
+        context = self._context(memory.entries, self.geometry.slots(len(memory.long_term)))
         for micro_step in range(self.settings.micro_steps):
-            queue = self._step(queue, micro_step, context, conditions.null_text)
+            queue, context = self._step(queue, micro_step, context, conditions.null_text)
+        memory = memory.with_entries(context.entries)
         calls = self.settings.micro_steps * self.settings.passes
-        memory, finished, refine_calls = state.memory, None, 0
+        finished, refine_calls = None, 0
         if len(queue) == self.geometry.depth:
             oldest, *rest = queue
             queue = tuple(rest)
@@ -100,9 +114,9 @@ class StreamSampler:
         self,
         queue: tuple[QueuedChunk, ...],
         micro_step: int,
-        context: PlacedContext,
+        context: Context,
         null_text: TextCache | None,
-    ) -> tuple[QueuedChunk, ...]:
+    ) -> tuple[tuple[QueuedChunk, ...], Context]:
         """One micro-step: every chunk of the queue down one level."""
         size = self.geometry.chunk_latents
         ages = range(len(queue) - 1, -1, -1)
@@ -114,7 +128,7 @@ class StreamSampler:
         audio = torch.cat(heard, dim=1) if heard else None
         level = torch.tensor(now, device=x.device).repeat_interleave(size).expand(len(x), -1)
         slots = self.geometry.stream_slots(len(queue))
-        v = self._velocity(x, level, slots, texts, context, audio, null_text)
+        v, context = self._velocity(x, level, slots, texts, context, audio, null_text)
         moved = []
         for chunk, part, s, target in zip(queue, v.split(size, dim=2), now, then, strict=True):
             if self.settings.update is Update.renoise:
@@ -123,7 +137,7 @@ class StreamSampler:
             else:
                 latents = flow.euler(chunk.latents, part, s, target)
             moved.append(replace(chunk, latents=latents))
-        return tuple(moved)
+        return tuple(moved), context
 
     # --- the model ------------------------------------------------------------------------------
 
@@ -133,69 +147,86 @@ class StreamSampler:
         level: Tensor,
         slots: Sequence[int],
         texts: Sequence[TextCache],
-        context: PlacedContext,
+        context: Context,
         audio: Tensor | None,
         null_text: TextCache | None,
-    ) -> Tensor:
-        """Guided velocity of latents ``x`` [B, C, F, H, W] at ``level`` [B, F], in float32."""
+    ) -> tuple[Tensor, Context]:
+        """Guided velocity of latents ``x`` [B, C, F, H, W] at ``level`` [B, F], in float32.
+
+        Context latents that are new are encoded in the same pass.
+        """
         dtype = self.model.dtype
         distinct = list({id(text): text for text in texts}.values())
         where = [next(i for i, d in enumerate(distinct) if d is text) for text in texts]
-        positions = self._positions(slots, x.device)
-        scales = None
-        if self.settings.text_scale is not None:
-            pair = (self.settings.text_scale, self.settings.audio_scale)
-            scales = torch.tensor([pair], device=x.device).expand(len(x), -1)
-        latents = x.to(dtype)
         audio = None if audio is None else audio.to(dtype)
-        v = self.model.denoise(
-            latents, level, positions, distinct, where, context, audio, scales
-        ).float()
+        latents, positions = x.to(dtype), self._positions(slots, x.device)
+        told = (latents, level, positions)
+        scales = self._scales(x)
+        if context.new is None:
+            v = self.model.denoise(*told, distinct, where, context.placed, audio, scales)
+        else:
+            v, cache = self.model.encode_and_denoise(
+                context.new, *told, distinct, where, context.placed, audio, scales
+            )
+            context = self._encoded(context, cache)
         if self.settings.passes == 1:
-            return v
+            return v.float(), context
         if null_text is None:
             raise ValueError("stream.guidance needs the empty prompt; conditions.null_text is None")
         null_audio = None if audio is None else torch.zeros_like(audio)
         nowhere = [0] * len(where)
         uncond = self.model.denoise(
-            latents, level, positions, [null_text], nowhere, context, null_audio, scales
+            *told, [null_text], nowhere, context.placed, null_audio, scales
         ).float()
-        return uncond + self.settings.guidance * (v - uncond)
+        return uncond + self.settings.guidance * (v.float() - uncond), context
+
+    def _scales(self, x: Tensor) -> Tensor | None:
+        """Guidance scales [B, 2] for a model that takes them as input."""
+        if self.settings.text_scale is None:
+            return None
+        pair = (self.settings.text_scale, self.settings.audio_scale)
+        return torch.tensor([pair], device=x.device).expand(len(x), -1)
 
     def _positions(self, slots: Sequence[int], device: torch.device) -> Tensor:
         return torch.tensor([self.geometry.position(slot) for slot in slots], device=device)
 
     # --- memory ---------------------------------------------------------------------------------
 
-    def _encoded(self, memory: Memory) -> Memory:
-        """Fill in the caches of latents that are new since the last tick."""
-        if self.model.config.context_attention == "joint":
-            return memory
-        done: dict[int, MemoryLatent] = {}
+    def _context(self, entries: Sequence[MemoryLatent], slots: Sequence[int]) -> Context:
+        """Memory as the next call takes it: what is kept in its slots, what is new as latents."""
+        device = entries[0].latent.device
+        kept = [
+            (entry.cache, slot) for entry, slot in zip(entries, slots, strict=True) if entry.cache
+        ]
+        new = [
+            (entry.latent, slot)
+            for entry, slot in zip(entries, slots, strict=True)
+            if not entry.cache
+        ]
+        placed = None
+        if kept:
+            joined = ContextCache.join([cache for cache, _ in kept])
+            positions = self._positions([slot for _, slot in kept], device)
+            placed = self.model.place_context(joined, positions)
+        if not new:
+            return Context(tuple(entries), placed, None)
+        latents = torch.cat([latent for latent, _ in new], dim=2).to(self.model.dtype)
+        positions = self._positions([slot for _, slot in new], device)
+        return Context(tuple(entries), placed, (latents, positions))
 
-        def encode(entry: MemoryLatent) -> MemoryLatent:
-            if entry.cache is not None:
-                return entry
-            if id(entry) not in done:
-                done[id(entry)] = replace(entry, cache=self._encode((entry,), (0,)))
-            return done[id(entry)]
+    def _encoded(self, context: Context, cache: ContextCache) -> Context:
+        """``context`` once the cache of its new latents is there.
 
-        return Memory(
-            encode(memory.reference),
-            tuple(encode(entry) for entry in memory.long_term),
-            encode(memory.short_term),
-        )
-
-    def _encode(self, entries: Sequence[MemoryLatent], slots: Sequence[int]) -> ContextCache:
-        latents = torch.cat([entry.latent for entry in entries], dim=2)
-        positions = self._positions(slots, latents.device)
-        return self.model.encode_context(latents.to(self.model.dtype), positions)
-
-    def _place(self, entries: Sequence[MemoryLatent], slots: Sequence[int]) -> PlacedContext:
-        caches = [entry.cache for entry in entries if entry.cache is not None]
-        # Joint context is a new set every tick; a latent that sees only itself is kept for life.
-        joined = ContextCache.join(caches) if caches else self._encode(entries, slots)
-        return self.model.place_context(joined, self._positions(slots, joined.latents.device))
+        A latent that sees only itself keeps its cache for life; joint context is a new set every
+        tick.
+        """
+        assert context.new is not None
+        placed = self.model.place_context(cache, context.new[1]).after(context.placed)
+        entries = context.entries
+        if self.model.config.context_attention == "self":
+            caches = iter(cache.split())
+            entries = tuple(e if e.cache else replace(e, cache=next(caches)) for e in entries)
+        return Context(entries, placed, None)
 
     def _remember(self, memory: Memory, chunk: QueuedChunk) -> Memory:
         newest = MemoryLatent(
@@ -221,12 +252,14 @@ class StreamSampler:
         entry = memory.short_term
         assert entry.text is not None, "only generated latents are refined"
         *anchors, slot = self.geometry.slots(len(memory.long_term))
-        context = self._place(memory.anchors, anchors)
+        context = self._context(memory.anchors, anchors)
         levels = self.levels.repair(self.settings.refine_level)
         noise = self._noise(state, "refine", chunk, latents=1)
         x = flow.add_noise(entry.latent, noise, levels[0])
         for now, then in pairwise(levels):
             level = x.new_full((len(x), 1), now)
-            v = self._velocity(x, level, (slot,), [entry.text], context, entry.audio, null_text)
+            v, context = self._velocity(
+                x, level, (slot,), [entry.text], context, entry.audio, null_text
+            )
             x = flow.euler(x, v, now, then)
         return memory.refined(x)

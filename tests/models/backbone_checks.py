@@ -11,7 +11,7 @@ from flowact.models.text_encoder import TextInputs
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.rng import keyed_normal
 
-CONTEXT_SLOTS, STREAM_SLOTS = (0, 9, 12), (13, 14, 15, 16)
+FLOOR = 0.1  # gradients this small are sums that cancel: their rounding is that of the parts
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Call:
     levels: Tensor
     texts: tuple[TextInputs, ...]
     text_of_latent: tuple[int, ...] = (0, 1, 1, 0)
-    context_slots: Tensor = torch.tensor(CONTEXT_SLOTS)
-    stream_slots: Tensor = torch.tensor(STREAM_SLOTS)
+    context_slots: tuple[int, ...] = (0, 9, 12)
+    stream_slots: tuple[int, ...] = (13, 14, 15, 16)
     audio: Tensor | None = None
     guidance: Tensor | None = None
 
@@ -32,9 +32,9 @@ class Call:
     def draw(
         cls, texts: Sequence[TextInputs], grid: tuple[int, int] = (4, 6), **changes: object
     ) -> "Call":
-        batch, stream = len(texts[0].embeds), len(STREAM_SLOTS)
+        batch, context, stream = len(texts[0].embeds), len(cls.context_slots), len(cls.stream_slots)
         drawn = {
-            "context": keyed_normal((batch, 4, len(CONTEXT_SLOTS), *grid), "context"),
+            "context": keyed_normal((batch, 4, context, *grid), "context"),
             "stream": keyed_normal((batch, 4, stream, *grid), "stream"),
             "levels": keyed_normal((batch, stream), "levels").sigmoid(),
             "texts": tuple(texts),
@@ -43,7 +43,7 @@ class Call:
 
     def encode(self, model: FlowActTransformer3DModel) -> tuple[list[TextCache], ContextCache]:
         texts = [model.encode_text(text) for text in self.texts]
-        return texts, model.encode_context(self.context, self.context_slots)
+        return texts, model.encode_context(self.context, torch.tensor(self.context_slots))
 
     def denoise(
         self, model: FlowActTransformer3DModel, texts: list[TextCache], context: ContextCache
@@ -51,16 +51,24 @@ class Call:
         return model.denoise(
             self.stream,
             self.levels,
-            self.stream_slots,
+            torch.tensor(self.stream_slots),
             texts,
             self.text_of_latent,
-            model.place_context(context, self.context_slots),
+            model.place_context(context, torch.tensor(self.context_slots)),
             self.audio,
             self.guidance,
         )
 
     def velocity(self, model: FlowActTransformer3DModel) -> Tensor:
         return self.denoise(model, *self.encode(model))
+
+
+def extended(model: FlowActTransformer3DModel, **changes: object) -> FlowActTransformer3DModel:
+    """The model with the parts that ``changes`` add, which start as they do in training."""
+    settings = {key: value for key, value in model.config.items() if not key.startswith("_")}
+    larger = FlowActTransformer3DModel(**{**settings, **changes}).eval()
+    assert not larger.load_state_dict(model.state_dict(), strict=False).unexpected_keys
+    return larger
 
 
 def gradients(output: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -70,10 +78,10 @@ def gradients(output: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def assert_close(mine: Tensor, expected: Tensor, tolerance: float) -> None:
-    """Equal to ``tolerance`` of the largest value, or of 1 where all are smaller."""
+    """Equal to ``tolerance`` of the largest value (of ``FLOOR``, where all are smaller)."""
     assert mine.shape == expected.shape
     error = (mine - expected).abs().max().item()
-    allowed = tolerance * max(1.0, expected.abs().max().item())
+    allowed = tolerance * max(FLOOR, expected.abs().max().item())
     assert error <= allowed, f"off by {error:.2e}, allowed {allowed:.2e}"
 
 
