@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def sample(config: SampleConfig) -> dict[str, Any]:
     prompts = _prompts(config, geometry, sound.seconds)
     settings = config.stream.over(pipeline.config.stream)
     session = pipeline.session(config.image, prompts, seeds=(config.seed,), stream=settings)
-    engine = Engine(session, threads=stage_threads(config))
+    engine = Engine(session, threads=config.threads)
     frames, interrupted = _render(pipeline, engine, config, output, sound)
     report = latency_report(engine.timing, frames, geometry, settings) | {
         "seed": config.seed,
@@ -93,11 +92,6 @@ def resolve_device(name: str) -> str:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device={name} is not there; {torch.cuda.device_count()} GPUs are")
     return name
-
-
-def stage_threads(config: RunConfig) -> int:
-    """Torch's threads for each of two stages: the cores shared out, so that none waits for one."""
-    return config.threads or max(1, (os.cpu_count() or 2) // 2)
 
 
 def weights_name(config: RunConfig) -> str:

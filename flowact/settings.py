@@ -205,7 +205,7 @@ class RunConfig:
         seed: of the noise; and of the weights, where they are untrained.
         precision: of the arithmetic; auto is bf16 where the machine computes in it.
         device: auto, cpu, cuda or cuda:N.
-        threads: of torch for each stage on a CPU; None for one each if there are two cores.
+        threads: of torch for each of the two stages; None shares the cores out between them.
         stream: settings that differ from the model's own.
     """
 

@@ -1,7 +1,6 @@
 """Turn a HunyuanVideo-1.5 checkpoint, as diffusers saves it, into a folder for weights=DIR.
 
-    python scripts/import_hunyuan15.py source=DIR output=DIR [model=hunyuan15] \
-        [whisper=large-v3]
+    python scripts/import_hunyuan15.py source=DIR output=DIR [model=hunyuan15] [whisper=large-v3]
 
 The source is a pipeline's folder, or that of its transformer alone. Encoders and autoencoder are
 hard links to the source's files where the file system has them: leave both folders unchanged.

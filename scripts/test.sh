@@ -6,4 +6,6 @@ install "[dev]"
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
+# One thread each: threads that wait for one another on busy cores are what makes a suite slow.
+export OMP_NUM_THREADS=1
 .venv/bin/python -m pytest "$@"

@@ -120,7 +120,11 @@ def test_untrained_weights_are_called_so(monkeypatch, capsys, given, tmp_path):
 
 
 def test_a_schedule_is_sorted_and_cut_and_that_is_said(monkeypatch, capsys, given, tmp_path):
-    schedule = [{"start": 9.0, "text": "late"}, {"start": 0.4, "text": "b"}, {"start": 0, "text": ""}]
+    schedule = [
+        {"start": 9.0, "text": "late"},
+        {"start": 0.4, "text": "b"},
+        {"start": 0, "text": ""},
+    ]
     (tmp_path / "s.json").write_text(json.dumps(schedule))
     run(monkeypatch, given | {"prompts": tmp_path / "s.json"})
     said = capsys.readouterr().err

@@ -10,7 +10,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "flowact").rglob("*.py"))
-TOP = {"flowact", "configs", "scripts", "tests", "notebooks", "pyproject.toml", "README.md", "LICENSE"}
+TOP = {
+    "flowact",
+    "configs",
+    "scripts",
+    "tests",
+    "notebooks",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+}
 TRAINING_ONLY = ("flowact.training", "accelerate", "hydra", "omegaconf", "wandb")
 HEAVY = ("torch", "diffusers", "transformers", "av", "PIL", "whisper", "hydra", "numpy")
 
@@ -50,7 +59,9 @@ def test_inference_does_not_import_what_only_training_needs(folder):
 
 
 def test_only_the_crossing_imports_hydra():
-    users = {p.name for p in PACKAGE if any(m.startswith(("hydra", "omegaconf")) for m in imported(p))}
+    users = {
+        p.name for p in PACKAGE if any(m.startswith(("hydra", "omegaconf")) for m in imported(p))
+    }
     assert users == {"config.py"}
 
 

@@ -93,7 +93,10 @@ def test_a_whisper_is_saved_with_the_pipeline(tmp_path, picture, sound):
 def test_untrained_weights_depend_on_the_seed_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first, second = FlowActPipeline.untrained(tiny_config(), 1), FlowActPipeline.untrained(tiny_config(), 1)
+    first, second = (
+        FlowActPipeline.untrained(tiny_config(), 1),
+        FlowActPipeline.untrained(tiny_config(), 1),
+    )
     assert torch.equal(torch.get_rng_state(), before)
     pairs = zip(first.transformer.parameters(), second.transformer.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)

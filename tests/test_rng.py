@@ -16,7 +16,13 @@ def test_same_key_same_draw_whatever_came_between():
 
 
 def test_every_part_of_the_key_matters():
-    keys = [(0, "stream", 1), (1, "stream", 1), (0, "refine", 1), (0, "stream", 2), (0, "stream", "1")]
+    keys = [
+        (0, "stream", 1),
+        (1, "stream", 1),
+        (0, "refine", 1),
+        (0, "stream", 2),
+        (0, "stream", "1"),
+    ]
     assert len({stable_seed(*key) for key in keys}) == len(keys)
     assert stable_seed("ab", "c") != stable_seed("a", "bc")
 

@@ -24,7 +24,7 @@ from flowact.media.writer import VideoWriter
 from flowact.models.text_encoder import TextInputs
 from flowact.models.transformer import TIME_SCALE, FlowActTransformer3DModel
 from flowact.pipeline import FlowActPipeline
-from flowact.sampling import load_pipeline, stage_threads, weights_name
+from flowact.sampling import load_pipeline, weights_name
 from flowact.settings import BenchmarkConfig, ModelConfig
 from flowact.streaming.engine import Engine
 from flowact.streaming.sampler import StreamSampler
@@ -80,7 +80,7 @@ def _run(
     image = Image.fromarray(np.full((model.height, model.width, 3), 128, np.uint8))
     settings = config.stream.over(model.stream)
     session = pipeline.session(image, "", seeds=(config.seed,), stream=settings)
-    engine = Engine(session, threads=stage_threads(config))
+    engine = Engine(session, threads=config.threads)
     video = folder / "video.mp4"
     writer = VideoWriter(video, model.height, model.width, geometry.fps, sound, metadata={})
     process, resident, frames = psutil.Process(), [], 0

@@ -55,13 +55,14 @@ class Engine:
     Args:
         session: not used by anyone else meanwhile.
         capacity: chunks each queue may hold.
-        threads: torch's threads for each stage; None leaves them as they are.
+        threads: torch's threads for each stage; None shares torch's number out. Stages whose threads
+            outnumber the cores wait for one another at every operation.
     """
 
     def __init__(self, session: Session, capacity: int = 2, threads: int | None = None) -> None:
         self.session = session
         self.timing = Timing()
-        self._threads = threads
+        self._threads = threads or max(1, torch.get_num_threads() // 2)
         self._finished: Channel[None] = Channel(capacity)
         self._frames: Channel[Tensor] = Channel(capacity)
         self._errors: list[BaseException] = []
@@ -75,6 +76,7 @@ class Engine:
             threading.Thread(target=self._guard, args=(self._denoise, audio), name="denoise"),
             threading.Thread(target=self._guard, args=(self._decode,), name="decode"),
         ]
+        before = torch.get_num_threads()
         self.timing.started = time.perf_counter()
         for worker in workers:
             worker.start()
@@ -86,6 +88,7 @@ class Engine:
             self._cancel()
             for worker in workers:
                 worker.join()
+            torch.set_num_threads(before)  # MKL has one number for all threads of a process
         if self._errors:
             raise self._errors[0]
 
@@ -126,8 +129,7 @@ class Engine:
 
     def _guard(self, work: Callable[..., None], *inputs: object) -> None:
         """Run a thread's work; the first error wins and stops the others."""
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
+        torch.set_num_threads(self._threads)
         try:
             work(*inputs)
         except ClosedError:

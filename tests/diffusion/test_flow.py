@@ -34,13 +34,21 @@ def test_velocity_is_the_derivative(line):
 def test_clean_and_noise_are_recovered(line):
     clean, noise, level = line
     x, v = flow.add_noise(clean, noise, level), flow.velocity(clean, noise)
-    torch.testing.assert_close(flow.clean_from_velocity(x, v, level), clean, atol=4 * ROUNDING, rtol=0)
-    torch.testing.assert_close(flow.noise_from_velocity(x, v, level), noise, atol=4 * ROUNDING, rtol=0)
+    torch.testing.assert_close(
+        flow.clean_from_velocity(x, v, level), clean, atol=4 * ROUNDING, rtol=0
+    )
+    torch.testing.assert_close(
+        flow.noise_from_velocity(x, v, level), noise, atol=4 * ROUNDING, rtol=0
+    )
 
 
 def test_euler_is_exact_on_a_straight_line_and_per_latent(line):
     clean, noise, level = line
     target = level / 3
-    moved = flow.euler(flow.add_noise(clean, noise, level), flow.velocity(clean, noise), level, target)
-    torch.testing.assert_close(moved, flow.add_noise(clean, noise, target), atol=4 * ROUNDING, rtol=0)
+    moved = flow.euler(
+        flow.add_noise(clean, noise, level), flow.velocity(clean, noise), level, target
+    )
+    torch.testing.assert_close(
+        moved, flow.add_noise(clean, noise, target), atol=4 * ROUNDING, rtol=0
+    )
     assert level.shape == (2, 1, 4, 1, 1)

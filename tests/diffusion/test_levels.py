@@ -1,5 +1,7 @@
 """The level grid, in closed form."""
 
+from itertools import pairwise
+
 import pytest
 
 from flowact.diffusion.levels import Levels, shift_level, unshift_level
@@ -42,5 +44,5 @@ def test_repair_goes_from_its_start_to_zero(steps):
     assert levels[-1] == 0
     assert len(levels) == steps + 1
     even = [unshift_level(level, 5.0) for level in levels]
-    gaps = [a - b for a, b in zip(even, even[1:], strict=False)]
+    gaps = [a - b for a, b in pairwise(even)]
     assert gaps == pytest.approx([even[0] / steps] * steps)

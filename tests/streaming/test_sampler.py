@@ -24,7 +24,9 @@ REORDERED = 1e-5
 class Stream:
     """A sampler on a tiny model, with audio and prompts drawn by key."""
 
-    def __init__(self, make_transformer, make_text, geometry=PAPER, batch=1, model=None, **settings):
+    def __init__(
+        self, make_transformer, make_text, geometry=PAPER, batch=1, model=None, **settings
+    ):
         self.geometry = geometry
         self.model = model or make_transformer()
         self.sampler = StreamSampler(self.model, geometry, StreamSettings(**settings))
@@ -85,7 +87,7 @@ def test_queue_contents_after_n_ticks(make_stream, geometry):
 @GEOMETRIES
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_memory_after_n_ticks(make_stream, geometry, stride):
-    """Short-term is the last latent of the newest chunk; long-term, the former ones, oldest first."""
+    """Short-term is the newest chunk's last latent; long-term, the former ones, oldest first."""
     ticks = make_stream(geometry=geometry, long_term_stride=stride).run(geometry.depth + 7)
     finished = [tick.finished for tick in ticks if tick.finished]
     last = [chunk.latents[:, :, -1:] for chunk in finished]
@@ -172,7 +174,7 @@ def test_seeds_of_a_batch_are_independent(make_stream):
 
 
 def test_only_the_due_chunk_takes_the_audio(make_stream):
-    """Under a lag of L, a chunk's audio is null until it is L ticks old, on the ticks' own clock."""
+    """Under a lag of L, a chunk's audio is null until it is L ticks old."""
     for lag in (0, 1, 2):
         stream = make_stream(audio_lag=lag)
         for tick in stream.run(5):
@@ -188,7 +190,9 @@ def test_audio_reaches_a_chunk_once_it_is_due(make_stream, lag):
     """Other audio for chunk 3 changes chunk 3, and no chunk that left before it was heard."""
     stream, changed = make_stream(audio_lag=lag), make_stream(audio_lag=lag)
     plain = changed.audio
-    changed.audio = lambda chunk: plain(chunk) + (1.0 if chunk == 3 else 0.0) if chunk >= 0 else None
+    changed.audio = lambda chunk: (
+        plain(chunk) + (1.0 if chunk == 3 else 0.0) if chunk >= 0 else None
+    )
     for mine, other in zip(stream.run(6), changed.run(6), strict=True):
         if mine.finished is None:
             continue
@@ -222,9 +226,7 @@ def test_guidance_is_uncond_plus_w_times_the_difference(make_stream):
     null.audio = lambda chunk: torch.zeros(1, 3, 8, 6)
     for stream in (one, three):
         stream.prompt = lambda chunk, texts=stream.texts: texts[1]
-    cond, guided, uncond = (
-        s.run(1)[0].state.queue[0].latents for s in (one, three, null)
-    )
+    cond, guided, uncond = (s.run(1)[0].state.queue[0].latents for s in (one, three, null))
     torch.testing.assert_close(guided, uncond + 3 * (cond - uncond), atol=REORDERED, rtol=REORDERED)
     assert not torch.allclose(guided, cond)
 
@@ -266,7 +268,9 @@ def test_refinement_is_a_call_of_its_own(make_stream, make_transformer, context)
             x, torch.tensor([[0.3]]), torch.tensor([slot]), [stream.prompt(chunk.index)], [0],
             model.place_context(context, torch.tensor(anchors)), stream.audio(chunk.index)[:, -1:],
         )  # fmt: skip
-    torch.testing.assert_close(memory.short_term.latent, x - 0.3 * v, atol=REORDERED, rtol=REORDERED)
+    torch.testing.assert_close(
+        memory.short_term.latent, x - 0.3 * v, atol=REORDERED, rtol=REORDERED
+    )
     assert not torch.allclose(memory.short_term.latent, clean, atol=1e-3)
     assert not torch.equal(ticks[4].finished.latents, unrefined[4].finished.latents)
 
