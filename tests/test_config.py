@@ -29,7 +29,7 @@ def test_values_cross_as_their_types():
     assert config.seed == 7
     assert config.model.geometry == Geometry(long_term=2)
     assert config.model.stream.shift == 3.0
-    assert config.model.transformer.rope_axes_dim == (16, 24, 24)
+    assert config.model.transformer.rope_axes_dim == (16, 20, 20)
     assert config.weights is None
 
 

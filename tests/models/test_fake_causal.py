@@ -141,6 +141,7 @@ def test_a_latent_that_sees_only_itself_is_encoded_for_life(make_transformer, ca
             model.encode_context(latent, torch.tensor([0]))
             for latent in call.context.split(1, dim=2)
         ]
+    assert [layer is None for layer in together.layers] == [False, True, False]
     joined = ContextCache.join(alone)
     assert torch.equal(joined.latents, call.context)
     for mine in (moved, joined):
@@ -152,9 +153,13 @@ def test_a_latent_that_sees_only_itself_is_encoded_for_life(make_transformer, ca
 def test_new_context_may_go_with_the_stream(make_transformer, call, new, attention):
     """In one pass with the stream, under what is kept: as if encoded before it."""
     model = make_transformer(
-        num_layers=3, layer_pattern=("full", "spatial", "temporal"), attention=attention
+        num_layers=3,
+        layer_pattern=("full", "spatial", "temporal"),
+        attention=attention,
+        guidance_embeds=True,
     )
-    call = replace(call, audio=keyed_normal((1, 4, 8, 6), "audio"))
+    audio, guidance = keyed_normal((1, 4, 8, 6), "audio"), torch.tensor([[4.0, 2.0]])
+    call = replace(call, audio=audio, guidance=guidance)
     with torch.no_grad():
         texts, _ = call.encode(model)
         kept, fresh = call.context.split((3 - new, new), dim=2)
@@ -171,6 +176,7 @@ def test_new_context_may_go_with_the_stream(make_transformer, call, new, attenti
             call.text_of_latent,
             placed,
             call.audio,
+            call.guidance,
         )
         assert_close(velocity, call.velocity(model), REORDERED)
         assert torch.equal(cache.latents, fresh)
