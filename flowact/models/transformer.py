@@ -185,8 +185,6 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         """
         if self.config.attention == "full":
             return ContextCache(latents, ())
-        if self.config.attention == "full":
-            return ContextCache(latents, ())
         _, cache = self._fake_causal_pass((latents, positions), None, None)
         return cache
 

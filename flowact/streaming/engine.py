@@ -55,7 +55,7 @@ class Engine:
     Args:
         session: not used by anyone else meanwhile.
         capacity: chunks each queue may hold.
-        threads: torch's threads for each stage; None shares torch's number out. Stages whose threads
+        threads: torch's threads for each stage; None shares torch's number out. Threads that
             outnumber the cores wait for one another at every operation.
     """
 
