@@ -21,8 +21,9 @@ from tqdm import tqdm
 from flowact.evaluation.latency import latency_report
 from flowact.geometry import Geometry
 from flowact.media.writer import VideoWriter
+from flowact.models.embeddings import TIME_SCALE
 from flowact.models.text_encoder import TextInputs
-from flowact.models.transformer import TIME_SCALE, FlowActTransformer3DModel
+from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.pipeline import FlowActPipeline
 from flowact.sampling import load_pipeline, weights_name
 from flowact.settings import BenchmarkConfig, ModelConfig

@@ -12,6 +12,7 @@ text) or ``temporal`` (windows of rows x columns across all latents, no text).
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import lru_cache
+from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -32,14 +33,12 @@ class KeyValue(NamedTuple):
     key: Tensor
     value: Tensor
 
-    def of(self, latents: slice | list[int]) -> "KeyValue":
+    def of(self, latents: slice) -> "KeyValue":
         """Those of some of the F latents."""
         return KeyValue(self.key[:, latents], self.value[:, latents])
 
-    def before(self, others: "KeyValue | None") -> "KeyValue":
+    def before(self, others: "KeyValue") -> "KeyValue":
         """These latents, then ``others``."""
-        if others is None:
-            return self
         return KeyValue(
             torch.cat((self.key, others.key), dim=1), torch.cat((self.value, others.value), dim=1)
         )
@@ -105,37 +104,30 @@ def context_attention(
 def stream_attention(
     query: Tensor,
     own: KeyValue,
-    context: KeyValue | None,
+    seen: KeyValue,
     texts: Sequence[TextKeyValue],
     text_of_latent: Sequence[int],
     kind: LayerKind,
     grid: Grid,
 ) -> Tensor:
-    """Stream to its own prompt, all context and the whole stream; one call per prompt.
+    """Stream to its own prompt, all context and the whole stream; one call per run of a prompt.
 
     Args:
         query: [B, F, N, heads, head_dim], rotated, as are the keys.
-        own: the stream's keys and values.
-        context: keys and values of the context latents; spatial layers do not use them.
+        own: the stream's keys and values; what a spatial layer sees of them is a latent's own.
+        seen: those of all context latents and of the stream; spatial layers do not use them.
         texts: a prompt's keys and values each; temporal layers do not use them.
         text_of_latent: for each of the F latents, the index of its prompt in ``texts``.
     """
-    seen = own if context is None else context.before(own)
     if kind is LayerKind.TEMPORAL:
         return _windowed(query, seen, grid)
-    groups = _groups(tuple(text_of_latent))
-    outputs = []
-    for index, latents in groups:
-        mine = query if len(groups) == 1 else query[:, latents]
+    heard = []
+    for index, latents in _runs(tuple(text_of_latent)):
         if kind is LayerKind.SPATIAL:
-            mine_alone = own if len(groups) == 1 else own.of(latents)
-            outputs.append(_within_latents(mine, mine_alone, texts[index]))
+            heard.append(_within_latents(query[:, latents], own.of(latents), texts[index]))
         else:
-            outputs.append(_with_text(mine, seen, texts[index]))
-    if len(groups) == 1:
-        return outputs[0]
-    order = [latent for _, latents in groups for latent in latents]
-    return torch.cat(outputs, dim=1)[:, _inverse(order)]
+            heard.append(_with_text(query[:, latents], seen, texts[index]))
+    return torch.cat(heard, dim=1)
 
 
 def joint_attention(
@@ -177,7 +169,7 @@ def _windowed(query: Tensor, seen: KeyValue, grid: Grid) -> Tensor:
         out = attend(query.flatten(1, 2), seen.key.flatten(1, 2), seen.value.flatten(1, 2))
         return out.unflatten(1, query.shape[1:3])
     latents = query.shape[1]
-    classes, inverse = _windows(grid)
+    classes, inverse = _windows(grid, query.device)
     outputs = []
     for windows in classes:
         q, k, v = (
@@ -196,28 +188,26 @@ def _fold(x: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _windows(grid: Grid) -> tuple[list[Tensor], Tensor]:
+def _windows(grid: Grid, device: torch.device) -> tuple[list[Tensor], Tensor]:
     """Token indices by window shape, [windows, tokens] each, and the order that undoes them."""
     by_shape: dict[tuple[int, int], list[Tensor]] = {}
     for rows in torch.arange(grid.rows).tensor_split(grid.windows[0]):
         for columns in torch.arange(grid.columns).tensor_split(grid.windows[1]):
             tokens = (rows[:, None] * grid.columns + columns).flatten()
             by_shape.setdefault((len(rows), len(columns)), []).append(tokens)
-    classes = [torch.stack(windows) for windows in by_shape.values()]
+    classes = [torch.stack(windows).to(device) for windows in by_shape.values()]
     return classes, torch.cat([windows.flatten() for windows in classes]).argsort()
 
 
 @lru_cache(maxsize=64)
-def _groups(text_of_latent: tuple[int, ...]) -> list[tuple[int, list[int]]]:
-    """Latents by prompt, in order of first use."""
-    groups: dict[int, list[int]] = {}
-    for latent, text in enumerate(text_of_latent):
-        groups.setdefault(text, []).append(latent)
-    return list(groups.items())
-
-
-def _inverse(order: Sequence[int]) -> list[int]:
-    return sorted(range(len(order)), key=order.__getitem__)
+def _runs(text_of_latent: tuple[int, ...]) -> list[tuple[int, slice]]:
+    """Neighbouring latents of one prompt: its index and their place."""
+    runs, start = [], 0
+    for text, latents in groupby(text_of_latent):
+        stop = start + len(list(latents))
+        runs.append((text, slice(start, stop)))
+        start = stop
+    return runs
 
 
 def _key_mask(visible: int, text_mask: Tensor | None) -> Tensor | None:

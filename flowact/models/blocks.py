@@ -145,26 +145,23 @@ class FlowActBlock(nn.Module):
         qk, value = self._qk_v(branch, x, mod)
         query, key = rotate(qk, angles)
         turned, grid = KeyValue(key, value), Grid(*size, self.windows)
-        context, stream = turned.of(slice(new)), turned.of(slice(new, None))
         heard = []
         if new:
+            context = turned.of(slice(new))
             heard.append(context_attention(query[:, :new], context, self.kind, grid, joint))
         if new < x.shape[1]:
-            seen = context if kept is None else kept.before(context if new else None)
             heard.append(
                 stream_attention(
                     query[:, new:],
-                    stream,
-                    seen if new or kept is not None else None,
+                    turned.of(slice(new, None)),
+                    turned if kept is None else kept.before(turned),
                     texts,
                     text_of_latent,
                     self.kind,
                     grid,
                 )
             )
-        x = _attended(branch, x, torch.cat(heard, dim=1), mod)
-        if self.audio is not None and audio is not None:
-            x = torch.cat((x[:, :new], self.audio(x[:, new:], audio)), dim=1)
+        x = self._with_audio(_attended(branch, x, torch.cat(heard, dim=1), mod), audio)
         return _fed(branch, x, mod), KeyValue(qk[1], value).of(slice(new))
 
     def forward(
@@ -189,11 +186,18 @@ class FlowActBlock(nn.Module):
             text_query,
             TextKeyValue(text_key, text_value, mask),
         )
-        x = _attended(video_branch, x, heard, mod)
-        if self.audio is not None and audio is not None:
-            x = self.audio(x, audio)
+        x = self._with_audio(_attended(video_branch, x, heard, mod), audio)
         text = _attended(text_branch, text, text_heard, text_mod)
         return _fed(video_branch, x, mod), _fed(text_branch, text, text_mod)
+
+    def _with_audio(self, x: Tensor, audio: Tensor | None) -> Tensor:
+        """``x`` with what its last latents hear, those that ``audio`` is of."""
+        if self.audio is None or audio is None:
+            return x
+        deaf = x.shape[1] - audio.shape[1]
+        if not deaf:
+            return self.audio(x, audio)
+        return torch.cat((x[:, :deaf], self.audio(x[:, deaf:], audio)), dim=1)
 
     def _video_branch(self) -> Branch:
         attn = self.attn

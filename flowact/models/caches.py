@@ -62,8 +62,8 @@ class ContextCache:
         """``join`` undone: the cache of each latent."""
         return [
             ContextCache(
-                self.latents[:, :, [i]],
-                tuple(None if kv is None else kv.of([i]) for kv in self.layers),
+                self.latents[:, :, i : i + 1],
+                tuple(None if kv is None else kv.of(slice(i, i + 1)) for kv in self.layers),
             )
             for i in range(self.latents.shape[2])
         ]
@@ -94,12 +94,23 @@ class PlacedContext:
 
 @dataclass(frozen=True)
 class StreamInputs:
-    """The stream as ``FlowActTransformer3DModel.denoise`` takes it, which explains the fields."""
+    """The stream as one call of the backbone takes it.
+
+    Attributes:
+        latents: [B, C, F, H, W].
+        levels: their noise levels in [0, 1], [B, F].
+        positions: their slots, [F], non-negative.
+        texts: the prompts in the stream.
+        text_of_latent: for each latent, the index of its prompt in ``texts``.
+        audio: features around each latent, [B, F, audio_window, audio_feature_dim]; zero features
+            are null audio. None skips the adapter.
+        guidance: text and audio scales [B, 2], for a model with ``guidance_embeds``.
+    """
 
     latents: Tensor
     levels: Tensor
     positions: Tensor
     texts: Sequence[TextCache]
     text_of_latent: Sequence[int]
-    audio: Tensor | None
-    guidance: Tensor | None
+    audio: Tensor | None = None
+    guidance: Tensor | None = None

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from flowact.models.audio_adapter import AudioCrossAttention, AudioProjector
 from flowact.models.components import one_line, read_json
-from flowact.models.transformer import FlowActTransformer3DModel, GuidanceEmbedding
+from flowact.models.embeddings import GuidanceEmbedding
+from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.settings import TransformerConfig
 
 SHARD_BYTES = 2 * 10**9  # read at once, and so the memory that an import needs

@@ -1,12 +1,11 @@
 """The backbone: an MMDiT with per-latent times and fake-causal attention (paper 2.1, 2.2)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders import PeftAdapterMixin
-from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.normalization import AdaLayerNormContinuous
 from diffusers.models.transformers.transformer_hunyuan_video15 import (
@@ -23,32 +22,29 @@ from flowact.models.attention import KeyValue, LayerKind, TextKeyValue
 from flowact.models.audio_adapter import AudioProjector
 from flowact.models.blocks import FlowActBlock
 from flowact.models.caches import ContextCache, PlacedContext, StreamInputs, TextCache
+from flowact.models.embeddings import TIME_SCALE, GuidanceEmbedding, drop_padding
 from flowact.models.rope import Rotary, rotary, rotate
 from flowact.models.text_encoder import TextInputs
 
-TIME_SCALE = 1000.0  # a noise level s in [0, 1] is the time input 1000 s (design 3)
 
+class VideoSequence(NamedTuple):
+    """Video tokens on their way through the layers, and what goes with them.
 
-class GuidanceEmbedding(nn.Module):
-    """Text and audio guidance scales as an addition to the time embedding (paper 2.4).
-
-    The last layers start at zero, so that a fresh embedding changes nothing.
+    Attributes:
+        x: tokens [B, F, N, dim] of ``context`` context latents, then those of the stream.
+        emb: SiLU of their time embeddings, [B, F, 1, dim].
+        angles: of their slots.
+        size: rows and columns of tokens of a latent.
+        context: how many of the F latents are context.
+        audio: the stream's audio tokens; None skips the adapter.
     """
 
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.proj = Timesteps(num_channels=256, flip_sin_to_cos=True, downscale_freq_shift=0)
-        self.text = TimestepEmbedding(in_channels=256, time_embed_dim=dim)
-        self.audio = TimestepEmbedding(in_channels=256, time_embed_dim=dim)
-        for embedding in (self.text, self.audio):
-            nn.init.zeros_(embedding.linear_2.weight)
-            nn.init.zeros_(embedding.linear_2.bias)
-
-    def forward(self, scales: Tensor) -> Tensor:
-        """Scales [B, 2] (text, audio) -> [B, dim]."""
-        text, audio = (TIME_SCALE * scales.float()).unbind(1)
-        dtype = self.text.linear_1.weight.dtype
-        return self.text(self.proj(text).to(dtype)) + self.audio(self.proj(audio).to(dtype))
+    x: Tensor
+    emb: Tensor
+    angles: Rotary
+    size: tuple[int, int]
+    context: int
+    audio: Tensor | None
 
 
 class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
@@ -119,11 +115,26 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         _one_of("attention", attention, ("fake_causal", "full"))
         _one_of("context_attention", context_attention, ("self", "joint"))
         _one_of("text_level", text_level, ("zero", "same"))
-        if sum(rope_axes_dim) != attention_head_dim:
-            raise ValueError(
-                f"rope_axes_dim {tuple(rope_axes_dim)} sums to {sum(rope_axes_dim)}; it must sum "
-                f"to attention_head_dim, {attention_head_dim}"
-            )
+        _one_of("activation", activation, ("gelu", "gelu-approximate", "linear-silu"))
+        for kind in layer_pattern:
+            _one_of("layer_pattern", kind, tuple(LayerKind))
+        _require("layer_pattern", layer_pattern, "name a kind of layer", len(layer_pattern) > 0)
+        _require("audio_every", audio_every, "be 1 or more", audio_every >= 1)
+        windows_are_two = len(temporal_windows) == 2 and min(temporal_windows) >= 1
+        _require(
+            "temporal_windows", temporal_windows, "be two numbers of 1 or more", windows_are_two
+        )
+        packed = 2 * out_channels + 1
+        _require(
+            "in_channels", in_channels, f"be 2 x out_channels + 1, {packed}", in_channels == packed
+        )
+        even_axes = [axis for axis in rope_axes_dim if axis % 2 == 0]
+        _require(
+            "rope_axes_dim",
+            rope_axes_dim,
+            f"be three even numbers that sum to attention_head_dim, {attention_head_dim}",
+            len(even_axes) == 3 and sum(rope_axes_dim) == attention_head_dim,
+        )
         dim = num_attention_heads * attention_head_dim
         patch = (1, patch_size, patch_size)
         self.x_embedder = HunyuanVideo15PatchEmbed(patch, in_channels, dim)
@@ -148,7 +159,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 attention_head_dim,
                 mlp_ratio,
                 activation,
-                _kind(layer_pattern[layer % len(layer_pattern)]),
+                LayerKind(layer_pattern[layer % len(layer_pattern)]),
                 (temporal_windows[0], temporal_windows[1]),
                 audio_dim if audio_feature_dim is not None and layer % audio_every == 0 else None,
             )
@@ -185,79 +196,53 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         """
         if self.config.attention == "full":
             return ContextCache(latents, ())
-        _, cache = self._fake_causal_pass((latents, positions), None, None)
-        return cache
+        _, layers = self._fake_causal_layers(
+            self._sequence((latents, positions), None), None, (), ()
+        )
+        return ContextCache(latents, layers)
 
     def place_context(self, context: ContextCache, positions: Tensor) -> PlacedContext:
         """Rotate the keys of ``context`` to its slots ``positions`` [F]."""
-        angles = self._rotary(positions, context.latents.shape[-2:])
+        patch, (height, width) = self.config.patch_size, context.latents.shape[-2:]
+        angles = self._rotary(positions, (height // patch, width // patch))
         layers = tuple(
             None if kv is None else KeyValue(rotate(kv.key, angles), kv.value)
             for kv in context.layers
         )
         return PlacedContext(context.latents, positions, layers)
 
-    def denoise(
-        self,
-        latents: Tensor,
-        levels: Tensor,
-        positions: Tensor,
-        texts: Sequence[TextCache],
-        text_of_latent: Sequence[int],
-        context: PlacedContext | None,
-        audio: Tensor | None = None,
-        guidance: Tensor | None = None,
-    ) -> Tensor:
-        """Velocity of the stream.
+    def denoise(self, stream: StreamInputs, context: PlacedContext | None) -> Tensor:
+        """Velocity [B, C, F, H, W] of the stream, under reference and memory in their slots.
 
-        Args:
-            latents: stream latents [B, C, F, H, W].
-            levels: their noise levels in [0, 1], [B, F].
-            positions: their slots, [F], non-negative.
-            texts: the prompts in the stream.
-            text_of_latent: for each latent, the index of its prompt in ``texts``.
-            context: reference and memory in their slots; None if there is no context.
-            audio: features around each latent, [B, F, audio_window, audio_feature_dim]; zero
-                features are null audio. None skips the adapter.
-            guidance: text and audio scales [B, 2], for a model with ``guidance_embeds``.
-
-        Returns:
-            Velocity [B, C, F, H, W].
+        Under ``attention="full"`` every latent sees every prompt of the stream.
         """
-        stream = StreamInputs(latents, levels, positions, texts, text_of_latent, audio, guidance)
         if self.config.attention == "full":
             return self._denoise_full(stream, context)
-        velocity, _ = self._fake_causal_pass(None, context, stream)
-        return velocity
+        sequence = self._sequence(None, stream)
+        x, _ = self._fake_causal_layers(sequence, context, stream.texts, stream.text_of_latent)
+        return self._velocity(x, sequence)
 
     def encode_and_denoise(
-        self,
-        new: tuple[Tensor, Tensor],
-        latents: Tensor,
-        levels: Tensor,
-        positions: Tensor,
-        texts: Sequence[TextCache],
-        text_of_latent: Sequence[int],
-        context: PlacedContext | None,
-        audio: Tensor | None = None,
-        guidance: Tensor | None = None,
+        self, new: tuple[Tensor, Tensor], stream: StreamInputs, context: PlacedContext | None
     ) -> tuple[Tensor, ContextCache]:
-        """``encode_context`` of ``new`` latents and ``denoise`` under them too, in one pass.
+        """``encode_context`` of new latents, and ``denoise`` under them too, in one pass.
 
         Args:
-            new: context latents that have no cache yet and their slots, [B, C, F, H, W] and [F].
-            latents, levels, positions, texts, text_of_latent, context, audio, guidance: as for
-                ``denoise``.
+            new: context latents that have no cache yet [B, C, F, H, W], and their slots [F].
+            stream, context: as for ``denoise``. Under ``context_attention="joint"`` all context is
+                new, since latents of two passes have not seen one another.
 
         Returns:
             The velocity, and the cache of the new latents.
         """
-        stream = StreamInputs(latents, levels, positions, texts, text_of_latent, audio, guidance)
         if self.config.attention == "full":
-            cache = ContextCache(new[0], ())
-            every = self.place_context(cache, new[1]).after(context)
-            return self._denoise_full(stream, every), cache
-        return self._fake_causal_pass(new, context, stream)
+            cache = self.encode_context(*new)
+            return self._denoise_full(
+                stream, self.place_context(cache, new[1]).after(context)
+            ), cache
+        sequence = self._sequence(new, stream)
+        x, layers = self._fake_causal_layers(sequence, context, stream.texts, stream.text_of_latent)
+        return self._velocity(x, sequence), ContextCache(new[0], layers)
 
     def forward(
         self,
@@ -271,124 +256,132 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
         Args:
             hidden_states: noisy latents, condition latents and mask, [B, in_channels, F, H, W].
-            timestep: 1000 x noise level, [B], or [B, F] under ``text_level="zero"``.
+            timestep: 1000 x noise level, [B] or [B, F]; under ``text_level="same"`` it is the time
+                of text too, and [B].
             text: the prompt.
-            audio, guidance: as for ``denoise``.
+            audio, guidance: as in ``StreamInputs``.
 
         Returns:
             Velocity [B, C, F, H, W].
         """
-        same = self.config.text_level == "same"
-        text_time = (
-            timestep
-            if same
-            else torch.zeros_like(timestep[:, 0] if timestep.ndim == 2 else timestep)
-        )
-        tokens, mask = self._text_tokens(text, text_time)
         positions = torch.arange(hidden_states.shape[2], device=hidden_states.device)
         time = timestep if timestep.ndim == 2 else timestep[:, None].expand(-1, len(positions))
-        return self._joint_pass(
-            hidden_states, time, positions, tokens, mask, text_time, audio, guidance
-        )
+        sequence = self._embedded(hidden_states, time, positions, 0, audio, guidance)
+        same = self.config.text_level == "same"
+        text_time = timestep if same else timestep.new_zeros(len(timestep))
+        tokens, mask = self._text_tokens(text, text_time)
+        return self._velocity(self._joint_layers(sequence, tokens, mask, text_time), sequence)
 
-    # --- passes through the layers ----------------------------------------------------------------
+    # --- through the layers -----------------------------------------------------------------------
 
-    def _fake_causal_pass(
+    def _fake_causal_layers(
         self,
-        new: tuple[Tensor, Tensor] | None,
+        sequence: VideoSequence,
         kept: PlacedContext | None,
-        stream: StreamInputs | None,
-    ) -> tuple[Tensor, ContextCache]:
-        """New context latents and the stream through the layers; at least one of them is there.
-
-        The velocity is of the stream alone, [B, C, 0, H, W] without one.
-        """
-        packed, time, positions = [], [], []
-        count = 0
-        if new is not None:
-            latents, slots = new
-            count = latents.shape[2]
-            packed.append(self._pack(latents, context=True))
-            time.append(latents.new_zeros((len(latents), count), dtype=torch.float32))
-            positions.append(slots)
-        if stream is not None:
-            packed.append(self._pack(stream.latents, context=False))
-            time.append(TIME_SCALE * stream.levels)
-            positions.append(stream.positions)
-        x = self._tokens(torch.cat(packed, dim=2))
-        size = self._grid(packed[0].shape[-2:])
-        angles = self._rotary(torch.cat(positions), packed[0].shape[-2:])
-        emb = self._video_time(
-            torch.cat(time, dim=1), None if stream is None else stream.guidance, count
-        )
-        texts, where = ((), ()) if stream is None else (stream.texts, stream.text_of_latent)
-        heard = None if stream is None else self._audio_tokens(stream.audio)
+        texts: Sequence[TextCache],
+        text_of_latent: Sequence[int],
+    ) -> tuple[Tensor, tuple[KeyValue | None, ...]]:
+        """Tokens after the last layer, and what the context among them leaves in each."""
+        x, emb, angles, size, context, audio = sequence
         joint = self.config.context_attention == "joint"
         left: list[KeyValue | None] = []
         for layer, block in enumerate(self._blocks):
-            own_texts = [text.layers[layer] for text in texts] if block.has_text else []
             own_kept = None if kept is None else kept.layers[layer]
+            own_texts = [text.layers[layer] for text in texts] if block.has_text else []
             x, own = self._run(
                 block.run_video,
-                x, emb, angles, size, count, joint, own_kept, own_texts, where, heard,
+                x, emb, angles, size, context, joint, own_kept, own_texts, text_of_latent, audio,
             )  # fmt: skip
             left.append(None if block.kind is LayerKind.SPATIAL else own)
-        velocity = self._velocity(x[:, count:], emb[:, count:], size)
-        new_latents = velocity[:, :, :0] if new is None else new[0]
-        return velocity, ContextCache(new_latents, tuple(left))
+        return x, tuple(left)
 
-    def _joint_pass(
-        self,
-        packed: Tensor,
-        time: Tensor,
-        positions: Tensor,
-        text: Tensor,
-        mask: Tensor | None,
-        text_time: Tensor,
-        audio: Tensor | None,
-        guidance: Tensor | None,
+    def _joint_layers(
+        self, sequence: VideoSequence, text: Tensor, mask: Tensor | None, text_time: Tensor
     ) -> Tensor:
-        size = self._grid(packed.shape[-2:])
-        angles = self._rotary(positions, packed.shape[-2:])
-        emb = self._video_time(time, guidance)
+        """Tokens after the last layer, where they have seen the text and each other."""
+        x, emb, angles, size, _, audio = sequence
         text_emb = nn.functional.silu(self._time(text_time))[:, None]
-        heard = self._audio_tokens(audio)
-        x = self._tokens(packed)
-        one_text = [0] * len(positions)
+        one_text = [0] * x.shape[1]
         for block in self._blocks:
             if block.kind is LayerKind.FULL:
-                x, text = self._run(block, x, text, emb, text_emb, mask, angles, heard)
+                x, text = self._run(block, x, text, emb, text_emb, mask, angles, audio)
                 continue
             own: list[TextKeyValue] = []
             if block.has_text:
                 text, kept = self._run(block.run_text, text, text_emb, mask)
                 own.append(kept)
             x, _ = self._run(
-                block.run_video, x, emb, angles, size, 0, False, None, own, one_text, heard
+                block.run_video, x, emb, angles, size, 0, False, None, own, one_text, audio
             )
-        return self._velocity(x, emb, size)
+        return x
 
     def _denoise_full(self, stream: StreamInputs, context: PlacedContext | None) -> Tensor:
         """The ablation without fake-causal attention: one sequence of context, stream and text."""
-        packed, time = self._pack(stream.latents, context=False), TIME_SCALE * stream.levels
-        positions, audio, before = stream.positions, stream.audio, 0
-        if context is not None:
-            before = context.latents.shape[2]
-            packed = torch.cat((self._pack(context.latents, context=True), packed), dim=2)
-            time = nn.functional.pad(time, (before, 0))
-            positions = torch.cat((context.positions, positions))
-            if audio is not None:
-                audio = nn.functional.pad(audio, (0, 0, 0, 0, before, 0))
+        new = None if context is None else (context.latents, context.positions)
+        sequence = self._sequence(new, stream)
         tokens = torch.cat([text.tokens for text in stream.texts], dim=1)
         masks = [text.real for text in stream.texts]
         mask = None if all(text.mask is None for text in stream.texts) else torch.cat(masks, dim=1)
-        text_time = torch.zeros_like(time[:, 0])
-        out = self._joint_pass(
-            packed, time, positions, tokens, mask, text_time, audio, stream.guidance
-        )
-        return out[:, :, before:]
+        text_time = torch.zeros_like(stream.levels[:, 0])
+        return self._velocity(self._joint_layers(sequence, tokens, mask, text_time), sequence)
 
-    # --- pieces -----------------------------------------------------------------------------------
+    # --- before and after them --------------------------------------------------------------------
+
+    def _sequence(
+        self, new: tuple[Tensor, Tensor] | None, stream: StreamInputs | None
+    ) -> VideoSequence:
+        """Context latents with their slots, then the stream; either may be missing."""
+        packed, time, positions, context = [], [], [], 0
+        if new is not None:
+            latents, slots = new
+            context = latents.shape[2]
+            packed.append(self._pack(latents, context=True))
+            time.append(latents.new_zeros((len(latents), context), dtype=torch.float32))
+            positions.append(slots)
+        if stream is not None:
+            packed.append(self._pack(stream.latents, context=False))
+            time.append(TIME_SCALE * stream.levels)
+            positions.append(stream.positions)
+        return self._embedded(
+            torch.cat(packed, dim=2),
+            torch.cat(time, dim=1),
+            torch.cat(positions),
+            context,
+            None if stream is None else stream.audio,
+            None if stream is None else stream.guidance,
+        )
+
+    def _embedded(
+        self,
+        packed: Tensor,
+        time: Tensor,
+        positions: Tensor,
+        context: int,
+        audio: Tensor | None,
+        guidance: Tensor | None,
+    ) -> VideoSequence:
+        """Channels [B, in_channels, F, H, W] and times [B, F] as tokens of the first layer."""
+        patch = self.config.patch_size
+        rows, columns = packed.shape[-2] // patch, packed.shape[-1] // patch
+        heard = None
+        if audio is not None and self.audio_projector is not None:
+            heard = self.audio_projector(audio)
+        return VideoSequence(
+            self.x_embedder(packed).unflatten(1, (packed.shape[2], -1)),
+            self._video_time(time, guidance, context),
+            self._rotary(positions, (rows, columns)),
+            (rows, columns),
+            context,
+            heard,
+        )
+
+    def _velocity(self, x: Tensor, sequence: VideoSequence) -> Tensor:
+        """Tokens [B, F, N, dim] -> velocity [B, C, F, H, W] of the stream among them."""
+        x, emb = x[:, sequence.context :], sequence.emb[:, sequence.context :]
+        scale, shift = self.norm_out.linear(emb).chunk(2, dim=-1)
+        x = self.proj_out(self.norm_out.norm(x) * (1 + scale) + shift)
+        (rows, _), patch = sequence.size, self.config.patch_size
+        return rearrange(x, "b f (h w) (c p q) -> b c f (h p) (w q)", h=rows, p=patch, q=patch)
 
     @property
     def _blocks(self) -> list[FlowActBlock]:
@@ -399,10 +392,6 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         mask = torch.full_like(latents[:, :1], float(context))
         return torch.cat((latents, latents if context else torch.zeros_like(latents), mask), dim=1)
 
-    def _tokens(self, packed: Tensor) -> Tensor:
-        """[B, in_channels, F, H, W] -> [B, F, N, dim]."""
-        return self.x_embedder(packed).unflatten(1, (packed.shape[2], -1))
-
     def _time(self, time: Tensor) -> Tensor:
         """Time [...] -> embedding [..., dim]; sinusoids in float32 whatever the weights are."""
         embed = self.time_embed
@@ -411,42 +400,24 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             0, time.shape
         )
 
-    def _video_time(self, time: Tensor, guidance: Tensor | None, context: int = 0) -> Tensor:
+    def _video_time(self, time: Tensor, guidance: Tensor | None, context: int) -> Tensor:
         """SiLU of the time embedding, [B, F, 1, dim], from times [B, F].
 
         Guidance is added to it, but not for the first ``context`` latents.
         """
         emb = self._time(time)
-        if guidance is not None:
-            if self.guidance_embed is None:
-                raise ValueError("guidance scales were given to a model without guidance_embeds")
+        is_stream = emb.shape[1] > context
+        if is_stream and (guidance is None) is not (self.guidance_embed is None):
+            raise ValueError(
+                "guidance scales go with a model that has guidance_embeds, and only so"
+            )
+        if guidance is not None and self.guidance_embed is not None:
             added = self.guidance_embed(guidance)[:, None].expand(-1, emb.shape[1] - context, -1)
             emb = emb + nn.functional.pad(added, (0, 0, context, 0))
         return nn.functional.silu(emb)[:, :, None]
 
-    def _audio_tokens(self, audio: Tensor | None) -> Tensor | None:
-        if audio is None or self.audio_projector is None:
-            return None
-        return self.audio_projector(audio)
-
-    def _grid(self, size: torch.Size) -> tuple[int, int]:
-        patch = self.config.patch_size
-        return size[0] // patch, size[1] // patch
-
-    def _rotary(self, positions: Tensor, size: torch.Size) -> Rotary:
-        config = self.config
-        return rotary(positions, self._grid(size), config.rope_axes_dim, config.rope_theta)
-
-    def _velocity(self, x: Tensor, emb: Tensor, size: tuple[int, int]) -> Tensor:
-        """Tokens [B, F, N, dim] -> velocity [B, C, F, H, W]."""
-        scale, shift = self.norm_out.linear(emb).chunk(2, dim=-1)
-        x = self.proj_out(self.norm_out.norm(x) * (1 + scale) + shift)
-        patch = self.config.patch_size
-        return rearrange(
-            x,
-            "b f (h w) (c p q) -> b c f (h p) (w q)",
-            h=size[0], w=size[1], p=patch, q=patch,
-        )  # fmt: skip
+    def _rotary(self, positions: Tensor, size: tuple[int, int]) -> Rotary:
+        return rotary(positions, size, self.config.rope_axes_dim, self.config.rope_theta)
 
     def _text_tokens(self, text: TextInputs, time: Tensor) -> tuple[Tensor, Tensor | None]:
         """Image, second text and first text, in the base's order, padding dropped: [B, L, dim]."""
@@ -459,9 +430,9 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         if self.config.image_embed_dim is not None and text.image_embeds is not None:
             image = self.image_embedder(text.image_embeds) + self.cond_type_embed.weight[2]
             # An all-zero embedding means "no image" (the base decides so for a whole batch).
-            there = (text.image_embeds != 0).any(dim=(1, 2), keepdim=False)
+            there = (text.image_embeds != 0).any(dim=(1, 2))
             parts.insert(0, (image, there[:, None].expand(image.shape[:2])))
-        return _drop_padding(
+        return drop_padding(
             torch.cat([part for part, _ in parts], dim=1),
             torch.cat([mask.bool() for _, mask in parts], dim=1),
         )
@@ -472,22 +443,10 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return function(*inputs)
 
 
-def _drop_padding(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Real tokens first, cut to the longest sample; no mask if that leaves no padding."""
-    if bool(mask.all()):
-        return tokens, None
-    lengths = mask.sum(dim=1)
-    order = mask.int().argsort(dim=1, descending=True, stable=True)[:, : int(lengths.max())]
-    tokens = tokens.gather(1, order[..., None].expand(-1, -1, tokens.shape[-1]))
-    mask = mask.gather(1, order)
-    return tokens, None if bool(mask.all()) else mask
-
-
-def _kind(name: str) -> LayerKind:
-    _one_of("layer_pattern", name, tuple(kind.value for kind in LayerKind))
-    return LayerKind(name)
-
-
 def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{key} is {value!r}; it must be one of {', '.join(choices)}")
+    _require(key, value, f"be one of {', '.join(choices)}", value in choices)
+
+
+def _require(key: str, value: object, rule: str, holds: bool) -> None:
+    if not holds:
+        raise ValueError(f"{key} is {value!r}; it must {rule}")

@@ -10,7 +10,7 @@ from torch import Tensor
 from flowact.diffusion import flow
 from flowact.diffusion.levels import Levels
 from flowact.geometry import Geometry
-from flowact.models.caches import ContextCache, PlacedContext, TextCache
+from flowact.models.caches import ContextCache, PlacedContext, StreamInputs, TextCache
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.rng import keyed_normal
 from flowact.settings import StreamSettings, Update
@@ -155,29 +155,28 @@ class StreamSampler:
 
         Context latents that are new are encoded in the same pass.
         """
-        dtype = self.model.dtype
         distinct = list({id(text): text for text in texts}.values())
-        where = [next(i for i, d in enumerate(distinct) if d is text) for text in texts]
-        audio = None if audio is None else audio.to(dtype)
-        latents, positions = x.to(dtype), self._positions(slots, x.device)
-        told = (latents, level, positions)
-        scales = self._scales(x)
+        stream = StreamInputs(
+            x.to(self.model.dtype),
+            level,
+            self._positions(slots, x.device),
+            distinct,
+            [next(i for i, d in enumerate(distinct) if d is text) for text in texts],
+            None if audio is None else audio.to(self.model.dtype),
+            self._scales(x),
+        )
         if context.new is None:
-            v = self.model.denoise(*told, distinct, where, context.placed, audio, scales)
+            v = self.model.denoise(stream, context.placed)
         else:
-            v, cache = self.model.encode_and_denoise(
-                context.new, *told, distinct, where, context.placed, audio, scales
-            )
+            v, cache = self.model.encode_and_denoise(context.new, stream, context.placed)
             context = self._encoded(context, cache)
         if self.settings.passes == 1:
             return v.float(), context
         if null_text is None:
             raise ValueError("stream.guidance needs the empty prompt; conditions.null_text is None")
-        null_audio = None if audio is None else torch.zeros_like(audio)
-        nowhere = [0] * len(where)
-        uncond = self.model.denoise(
-            *told, [null_text], nowhere, context.placed, null_audio, scales
-        ).float()
+        null_audio = None if stream.audio is None else torch.zeros_like(stream.audio)
+        null = replace(stream, texts=[null_text], text_of_latent=[0] * len(texts), audio=null_audio)
+        uncond = self.model.denoise(null, context.placed).float()
         return uncond + self.settings.guidance * (v.float() - uncond), context
 
     def _scales(self, x: Tensor) -> Tensor | None:

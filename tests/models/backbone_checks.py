@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowact.models.caches import ContextCache, TextCache
+from flowact.models.caches import ContextCache, StreamInputs, TextCache
 from flowact.models.text_encoder import TextInputs
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.rng import keyed_normal
@@ -48,13 +48,16 @@ class Call:
     def denoise(
         self, model: FlowActTransformer3DModel, texts: list[TextCache], context: ContextCache
     ) -> Tensor:
-        return model.denoise(
+        placed = model.place_context(context, torch.tensor(self.context_slots))
+        return model.denoise(self.inputs(texts), placed)
+
+    def inputs(self, texts: list[TextCache]) -> StreamInputs:
+        return StreamInputs(
             self.stream,
             self.levels,
             torch.tensor(self.stream_slots),
             texts,
             self.text_of_latent,
-            model.place_context(context, torch.tensor(self.context_slots)),
             self.audio,
             self.guidance,
         )

@@ -42,20 +42,20 @@ def by_calls(qkv: Tensor, layout: Layout, kind: LayerKind) -> Tensor:
         (query, TextKeyValue(key, value, None if mask.all() else mask))
         for (query, key, value), mask in zip(texts.split(LENGTH, dim=2), layout.real, strict=True)
     ]
-    seen = KeyValue(*context[1:]) if layout.context else None
+    memory, own = KeyValue(*context[1:]), KeyValue(*stream[1:])
     outputs = [
         stream_attention(
             stream[0],
-            KeyValue(*stream[1:]),
-            seen,
+            own,
+            memory.before(own),
             [text for _, text in prompts],
             layout.text_of_latent,
             kind,
             GRID,
         ).flatten(1, 2)
     ]
-    if seen is not None:
-        heard = context_attention(context[0], seen, kind, GRID, layout.joint)
+    if layout.context:
+        heard = context_attention(context[0], memory, kind, GRID, layout.joint)
         outputs.insert(0, heard.flatten(1, 2))
     return torch.cat((*outputs, *(text_attention(query, text) for query, text in prompts)), dim=1)
 

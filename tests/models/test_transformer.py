@@ -30,7 +30,14 @@ def call(make_text) -> Call:
         ("context_attention", "none"),
         ("text_level", "noisy"),
         ("layer_pattern", ("full", "spatiotemporal")),
+        ("layer_pattern", ()),
+        ("layer_pattern", "full"),
         ("rope_axes_dim", (8, 8, 10)),
+        ("rope_axes_dim", (8, 9, 7)),
+        ("activation", "silu"),
+        ("temporal_windows", (0, 1)),
+        ("audio_every", 0),
+        ("in_channels", 8),
     ],
 )
 def test_a_bad_setting_is_named(make_transformer, key, value):
@@ -42,6 +49,8 @@ def test_a_bad_setting_is_named(make_transformer, key, value):
 def test_guidance_scales_need_their_embedding(make_transformer, call):
     with pytest.raises(ValueError, match="guidance_embeds"):
         replace(call, guidance=torch.ones(1, 2)).velocity(make_transformer())
+    with pytest.raises(ValueError, match="guidance_embeds"):
+        call.velocity(make_transformer(guidance_embeds=True))
 
 
 def test_saved_and_loaded_it_is_the_same_model(make_transformer, call, tmp_path):

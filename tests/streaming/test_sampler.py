@@ -8,6 +8,7 @@ import torch
 from flowact.diffusion import flow
 from flowact.diffusion.levels import Levels
 from flowact.geometry import Geometry
+from flowact.models.caches import StreamInputs
 from flowact.rng import keyed_normal
 from flowact.settings import StreamSettings, Update
 from flowact.streaming.sampler import StreamSampler
@@ -136,10 +137,9 @@ def unrolled(stream, ticks, update, micro_steps):
             now = [levels.at(n - c, step) for c in queue]
             then = [levels.at(n - c, step + 1) for c in queue]
             level = torch.tensor([[s for s in now for _ in range(size)]])
-            v = model.denoise(
-                torch.cat([x[c] for c in queue], dim=2),
-                level, positions, texts, range(len(texts)), context, audio,
-            ).split(size, dim=2)  # fmt: skip
+            latents = torch.cat([x[c] for c in queue], dim=2)
+            inputs = StreamInputs(latents, level, positions, texts, range(len(texts)), audio)
+            v = model.denoise(inputs, context).split(size, dim=2)
             for c, part, s, target in zip(queue, v, now, then, strict=True):
                 if update is Update.euler:
                     x[c] = flow.euler(x[c], part, s, target)
@@ -264,10 +264,15 @@ def test_refinement_is_a_call_of_its_own(make_stream, make_transformer, context)
     with torch.no_grad():
         context = model.encode_context(latents, torch.tensor(anchors))
         x = 0.7 * clean + 0.3 * noise
-        v = model.denoise(
-            x, torch.tensor([[0.3]]), torch.tensor([slot]), [stream.prompt(chunk.index)], [0],
-            model.place_context(context, torch.tensor(anchors)), stream.audio(chunk.index)[:, -1:],
-        )  # fmt: skip
+        inputs = StreamInputs(
+            x,
+            torch.tensor([[0.3]]),
+            torch.tensor([slot]),
+            [stream.prompt(chunk.index)],
+            [0],
+            stream.audio(chunk.index)[:, -1:],
+        )
+        v = model.denoise(inputs, model.place_context(context, torch.tensor(anchors)))
     torch.testing.assert_close(
         memory.short_term.latent, x - 0.3 * v, atol=REORDERED, rtol=REORDERED
     )
