@@ -11,10 +11,10 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from flowact.index import WHISPER, write_index
 from flowact.models.audio_encoder import WhisperEncoder, load_whisper
 from flowact.models.components import one_line, save_whisper
 from flowact.models.import_hunyuan15 import TransformerImport, plan_import, write_transformer
-from flowact.pipeline import WHISPER, write_index
 from flowact.settings import (
     AudioEncoderConfig,
     AudioEncoderKind,
@@ -141,7 +141,7 @@ def _write(
     if whisper is not None:
         save_whisper(whisper, folder / WHISPER)
     size = write_transformer(plan, folder / "transformer")
-    write_index(model, folder)
+    write_index(model, folder, trained=True)
     return size
 
 

@@ -1,11 +1,9 @@
 """The diffusers-style face: load, save, and stream a person from an image and audio."""
 
 import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowact import settings
-from flowact.geometry import Geometry
+from flowact.index import WHISPER, read_index, write_index
 from flowact.media.audio import audio_blocks, stream_audio
 from flowact.media.image import load_image
 from flowact.models import components
 from flowact.models.audio_encoder import AudioEncoder, WhisperEncoder
 from flowact.models.caches import TextCache
-from flowact.models.text_encoder import HunyuanTextEncoder, PromptCache, TextInputs
+from flowact.models.text_encoder import HunyuanTextEncoder, PromptCache
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.models.vae import VideoAutoencoder, wrap_autoencoder
 from flowact.settings import ModelConfig, Precision, StreamSettings
@@ -34,8 +31,6 @@ from flowact.streaming.session import Session
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-INDEX = "model_index.json"
-WHISPER = Path("audio_encoder") / "model.pt"
 # A queue holds three prompts and the null text; the cache of one is large at full size.
 PROMPTS_KEPT = 8
 
@@ -72,7 +67,7 @@ class FlowActPipeline:
         audio_encoder: AudioEncoder,
         trained: bool = True,
     ) -> None:
-        _check_fit(config, transformer, autoencoder, audio_encoder)
+        components.check_fit(config, transformer, autoencoder, audio_encoder)
         self.config = config
         self.transformer = transformer
         self.autoencoder = autoencoder
@@ -113,7 +108,7 @@ class FlowActPipeline:
             ValueError: a file is missing, or weights do not fit; files and keys are named.
         """
         folder = Path(folder)
-        config = _read_index(folder)
+        config, trained = read_index(folder)
         kind = components.AUTOENCODERS[config.autoencoder.kind]
         transformer = components.load_transformer(folder / "transformer", dtype)
         autoencoder = components.load_diffusers(kind, folder / "vae", dtype)
@@ -126,7 +121,7 @@ class FlowActPipeline:
             autoencoder,
             text_encoder,
             components.build_audio_encoder(config.audio_encoder),
-            trained=True,
+            trained,
         )
 
     @classmethod
@@ -156,7 +151,7 @@ class FlowActPipeline:
         self.text_encoder.save_pretrained(folder / "text_encoder")
         if isinstance(self.audio_encoder, WhisperEncoder):
             components.save_whisper(self.audio_encoder, folder / WHISPER)
-        write_index(self.config, folder)
+        write_index(self.config, folder, self.trained)
 
     def to(self, device: str | torch.device) -> "FlowActPipeline":
         """Move all parts."""
@@ -266,7 +261,7 @@ class FlowActPipeline:
                 inputs = self.text_encoder.encode([text] * batch, picture)
             else:
                 inputs = self.text_encoder.encode([text] * batch)
-            return self.transformer.encode_text(_cast(inputs, self.transformer.dtype))
+            return self.transformer.encode_text(inputs.to(self.transformer.dtype))
 
         return encode
 
@@ -280,108 +275,3 @@ def resolve_dtype(precision: Precision, device: str) -> torch.dtype:
             fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
         return torch.bfloat16 if fast else torch.float32
     return {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}[precision]
-
-
-def write_index(config: ModelConfig, folder: Path) -> None:
-    """The settings of a saved pipeline; weights and their own settings are beside them.
-
-    The audio encoder is named by its file where that is in ``folder``.
-    """
-    values = dataclasses.asdict(config)
-    if (folder / WHISPER).is_file():
-        values["audio_encoder"]["model"] = str(WHISPER)
-    for own in ("transformer", "autoencoder", "text_encoder", "audio_encoder"):
-        values[own] = {key: values[own].get(key) for key in ("kind", "window", "model")}
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"_class_name": "FlowActPipeline"} | values, indent=2, default=_enum_name)
-    (folder / INDEX).write_text(text + "\n")
-
-
-def _read_index(folder: Path) -> ModelConfig:
-    """``write_index`` undone; the transformer's own settings stay in its config.json."""
-    if not folder.is_dir():
-        raise ValueError(f"weights={folder}: there is no such folder")
-    values = components.read_json(folder / INDEX)
-    try:
-        stream = dict(values["stream"], update=settings.Update[values["stream"]["update"]])
-        transformer = components.read_json(folder / "transformer" / "config.json")
-        whisper = values["audio_encoder"]["model"]
-        known = {f.name for f in dataclasses.fields(settings.TransformerConfig)}
-        return ModelConfig(
-            name=values["name"],
-            height=values["height"],
-            width=values["width"],
-            geometry=Geometry(**values["geometry"]),
-            stream=StreamSettings(**stream),
-            transformer=settings.TransformerConfig(
-                **{key: value for key, value in transformer.items() if key in known}
-            ),
-            autoencoder=settings.AutoencoderConfig(
-                settings.AutoencoderKind[values["autoencoder"]["kind"]],
-                values["autoencoder"]["window"],
-            ),
-            text_encoder=settings.TextEncoderConfig(
-                settings.TextEncoderKind[values["text_encoder"]["kind"]]
-            ),
-            audio_encoder=settings.AudioEncoderConfig(
-                settings.AudioEncoderKind[values["audio_encoder"]["kind"]],
-                str(folder / whisper) if (folder / whisper).is_file() else whisper,
-            ),
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"weights: {folder / INDEX} lacks or does not know {error}") from error
-
-
-def _check_fit(
-    config: ModelConfig,
-    transformer: FlowActTransformer3DModel,
-    autoencoder: VideoAutoencoder,
-    audio_encoder: AudioEncoder,
-) -> None:
-    geometry, model = config.geometry, transformer.config
-    pairs = {
-        "autoencoder latent channels and model.transformer.out_channels": (
-            autoencoder.latent_channels,
-            model.out_channels,
-        ),
-        "autoencoder spatial stride and model.geometry.spatial_stride": (
-            autoencoder.spatial_stride,
-            geometry.spatial_stride,
-        ),
-        "autoencoder temporal stride and model.geometry.temporal_stride": (
-            autoencoder.temporal_stride,
-            geometry.temporal_stride,
-        ),
-    }
-    if model.audio_feature_dim is not None:
-        pairs["audio encoder features and model.transformer.audio_feature_dim"] = (
-            audio_encoder.feature_dim,
-            model.audio_feature_dim,
-        )
-        pairs["geometry's latent window and model.transformer.audio_window"] = (
-            geometry.latent_window,
-            model.audio_window,
-        )
-    for names, (one, other) in pairs.items():
-        if one != other:
-            raise ValueError(f"{names} differ: {one} and {other}; make them equal")
-    cell = geometry.spatial_stride * model.patch_size
-    if config.height % cell or config.width % cell:
-        raise ValueError(
-            f"model.height and model.width are {config.height} and {config.width}; they must be "
-            f"multiples of {cell}"
-        )
-
-
-def _cast(inputs: TextInputs, dtype: torch.dtype) -> TextInputs:
-    return dataclasses.replace(
-        inputs,
-        embeds=inputs.embeds.to(dtype),
-        embeds_2=None if inputs.embeds_2 is None else inputs.embeds_2.to(dtype),
-        image_embeds=None if inputs.image_embeds is None else inputs.image_embeds.to(dtype),
-    )
-
-
-def _enum_name(value: object) -> str:
-    assert isinstance(value, Enum)
-    return value.name

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from flowact.evaluation.latency import latency_report
 from flowact.geometry import Geometry
-from flowact.media.audio import AudioInfo, probe_audio
+from flowact.media.audio import probe_audio
 from flowact.media.files import check_output
 from flowact.media.image import load_image
 from flowact.media.writer import VideoWriter
@@ -51,11 +51,13 @@ def sample(config: SampleConfig) -> dict[str, Any]:
     settings = config.stream.over(pipeline.config.stream)
     session = pipeline.session(config.image, prompts, seeds=(config.seed,), stream=settings)
     engine = Engine(session, threads=config.threads)
-    frames, interrupted = _render(pipeline, engine, config, output, sound)
+    weights = weights_name(config, pipeline.trained)
+    tags = {"software": "FlowAct", "seed": str(config.seed), "weights": weights}
+    frames, interrupted = _render(pipeline, engine, config.audio, output, sound.seconds, tags)
     report = latency_report(engine.timing, frames, geometry, settings) | {
         "seed": config.seed,
         "precision": str(dtype).removeprefix("torch."),
-        "weights": weights_name(config),
+        "weights": weights,
         "model": pipeline.config.name,
         "synthetic": True,
         "interrupted": interrupted,
@@ -70,10 +72,11 @@ def load_pipeline(config: RunConfig) -> tuple[FlowActPipeline, torch.dtype]:
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.precision, device)
     if config.weights is None:
-        logger.warning("model=%s is %s", config.model.name, UNTRAINED)
         pipeline = FlowActPipeline.untrained(config.model, config.seed, dtype)
     else:
         pipeline = FlowActPipeline.from_pretrained(config.weights, dtype)
+    if not pipeline.trained:
+        logger.warning("%s is %s", pipeline.config.name, UNTRAINED)
     return pipeline.to(device), dtype
 
 
@@ -94,8 +97,8 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def weights_name(config: RunConfig) -> str:
-    """A hash of the weight files, or that there are none."""
+def weights_name(config: RunConfig, trained: bool) -> str:
+    """A hash of the weight files, and whether they are trained."""
     if config.weights is None:
         return UNTRAINED
     digest = hashlib.sha256()
@@ -103,7 +106,8 @@ def weights_name(config: RunConfig) -> str:
         with path.open("rb") as file:
             while block := file.read(1 << 22):
                 digest.update(block)
-    return f"sha256:{digest.hexdigest()[:16]}"
+    name = f"sha256:{digest.hexdigest()[:16]}"
+    return name if trained else f"{name}, {UNTRAINED}"
 
 
 def _prompts(config: SampleConfig, geometry: Geometry, seconds: float) -> PromptSchedule:
@@ -117,21 +121,18 @@ def _prompts(config: SampleConfig, geometry: Geometry, seconds: float) -> Prompt
 def _render(
     pipeline: FlowActPipeline,
     engine: Engine,
-    config: SampleConfig,
+    audio: str,
     output: Path,
-    sound: AudioInfo,
+    seconds: float,
+    tags: dict[str, str],
 ) -> tuple[int, bool]:
     """Write the video as it is made; frames written, and whether the user stopped it."""
     model, geometry = pipeline.config, pipeline.config.geometry
-    total = geometry.frames(round(sound.seconds * geometry.sample_rate))
-    tags = {"software": "FlowAct", "seed": str(config.seed), "weights": weights_name(config)}
-    writer = VideoWriter(
-        output, model.height, model.width, geometry.fps, config.audio, metadata=tags
-    )
-    done, interrupted = 0, False
+    total = geometry.frames(round(seconds * geometry.sample_rate))
+    writer = VideoWriter(output, model.height, model.width, geometry.fps, audio, metadata=tags)
     bar = tqdm(total=total, unit="frame", desc=output.name, disable=None)
-    chunks = engine.run(pipeline.blocks(config.audio))
-    with writer, bar, closing(chunks):
+    done, interrupted = 0, False
+    with writer, bar, closing(engine.run(pipeline.blocks(audio))) as chunks:
         try:
             for frames in chunks:
                 with engine.timing.stage("write"):

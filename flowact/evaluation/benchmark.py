@@ -45,7 +45,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     report |= {
         "seed": config.seed,
         "precision": str(dtype).removeprefix("torch."),
-        "weights": weights_name(config),
+        "weights": weights_name(config, pipeline.trained),
         "model": pipeline.config.name,
         "machine": machine(),
     }

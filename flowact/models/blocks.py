@@ -162,7 +162,9 @@ class FlowActBlock(nn.Module):
                 )
             )
         x = self._with_audio(_attended(branch, x, torch.cat(heard, dim=1), mod), audio)
-        return _fed(branch, x, mod), KeyValue(qk[1], value).of(slice(new))
+        # Copies: a view would keep the whole pass alive for as long as memory keeps the latents.
+        left = KeyValue(qk[1, :, :new].clone(), value[:, :new].clone())
+        return _fed(branch, x, mod), left
 
     def forward(
         self,

@@ -12,11 +12,13 @@ from torch import nn
 from flowact.models.audio_encoder import AudioEncoder, MelEncoder, WhisperEncoder, load_whisper
 from flowact.models.text_encoder import ByteT5TextEncoder, HunyuanTextEncoder
 from flowact.models.transformer import FlowActTransformer3DModel
+from flowact.models.vae import VideoAutoencoder
 from flowact.settings import (
     AudioEncoderConfig,
     AudioEncoderKind,
     AutoencoderConfig,
     AutoencoderKind,
+    ModelConfig,
     TextEncoderConfig,
     TextEncoderKind,
 )
@@ -112,6 +114,45 @@ def load_diffusers(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             named = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
             raise ValueError(f"weights: {folder} does not fit: {what.replace('_', ' ')} {named}")
     return model
+
+
+def check_fit(
+    config: ModelConfig,
+    transformer: FlowActTransformer3DModel,
+    autoencoder: VideoAutoencoder,
+    audio_encoder: AudioEncoder,
+) -> None:
+    """Whether the parts fit each other and the size of the video.
+
+    Raises:
+        ValueError: they do not; it names what differs.
+    """
+    geometry, model = config.geometry, transformer.config
+    pairs = {
+        "latent channels": (autoencoder.latent_channels, model.out_channels),
+        "spatial_stride": (autoencoder.spatial_stride, geometry.spatial_stride),
+        "temporal_stride": (autoencoder.temporal_stride, geometry.temporal_stride),
+    }
+    names = {
+        "latent channels": ("the autoencoder", "model.transformer.out_channels"),
+        "spatial_stride": ("the autoencoder", "model.geometry.spatial_stride"),
+        "temporal_stride": ("the autoencoder", "model.geometry.temporal_stride"),
+        "audio features": ("the audio encoder", "model.transformer.audio_feature_dim"),
+        "audio window": ("the geometry", "model.transformer.audio_window"),
+    }
+    if model.audio_feature_dim is not None:
+        pairs["audio features"] = (audio_encoder.feature_dim, model.audio_feature_dim)
+        pairs["audio window"] = (geometry.latent_window, model.audio_window)
+    for what, (one, other) in pairs.items():
+        if one != other:
+            giver, key = names[what]
+            raise ValueError(f"{what} of {giver} is {one}, {key} is {other}; make them equal")
+    cell = geometry.spatial_stride * model.patch_size
+    if config.height % cell or config.width % cell:
+        raise ValueError(
+            f"model.height and model.width are {config.height} and {config.width}; they must be "
+            f"multiples of {cell}"
+        )
 
 
 def settle(module: nn.Module) -> None:

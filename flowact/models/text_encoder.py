@@ -5,7 +5,7 @@ from __future__ import annotations  # naming a class of transformers would load 
 import logging
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -40,6 +40,16 @@ class TextInputs:
     embeds_2: Tensor | None = None
     mask_2: Tensor | None = None
     image_embeds: Tensor | None = None
+
+    def to(self, dtype: torch.dtype) -> TextInputs:
+        """The same embeddings in another precision."""
+        second, image = self.embeds_2, self.image_embeds
+        return replace(
+            self,
+            embeds=self.embeds.to(dtype),
+            embeds_2=None if second is None else second.to(dtype),
+            image_embeds=None if image is None else image.to(dtype),
+        )
 
 
 class ByteT5TextEncoder(nn.Module):

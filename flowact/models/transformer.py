@@ -112,29 +112,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         guidance_embeds: bool = False,
     ) -> None:
         super().__init__()
-        _one_of("attention", attention, ("fake_causal", "full"))
-        _one_of("context_attention", context_attention, ("self", "joint"))
-        _one_of("text_level", text_level, ("zero", "same"))
-        _one_of("activation", activation, ("gelu", "gelu-approximate", "linear-silu"))
-        for kind in layer_pattern:
-            _one_of("layer_pattern", kind, tuple(LayerKind))
-        _require("layer_pattern", layer_pattern, "name a kind of layer", len(layer_pattern) > 0)
-        _require("audio_every", audio_every, "be 1 or more", audio_every >= 1)
-        windows_are_two = len(temporal_windows) == 2 and min(temporal_windows) >= 1
-        _require(
-            "temporal_windows", temporal_windows, "be two numbers of 1 or more", windows_are_two
-        )
-        packed = 2 * out_channels + 1
-        _require(
-            "in_channels", in_channels, f"be 2 x out_channels + 1, {packed}", in_channels == packed
-        )
-        even_axes = [axis for axis in rope_axes_dim if axis % 2 == 0]
-        _require(
-            "rope_axes_dim",
-            rope_axes_dim,
-            f"be three even numbers that sum to attention_head_dim, {attention_head_dim}",
-            len(even_axes) == 3 and sum(rope_axes_dim) == attention_head_dim,
-        )
+        _check_settings(self.config)
         dim = num_attention_heads * attention_head_dim
         patch = (1, patch_size, patch_size)
         self.x_embedder = HunyuanVideo15PatchEmbed(patch, in_channels, dim)
@@ -443,10 +421,35 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return function(*inputs)
 
 
-def _one_of(key: str, value: str, choices: tuple[str, ...]) -> None:
-    _require(key, value, f"be one of {', '.join(choices)}", value in choices)
+def _check_settings(config: Any) -> None:
+    one_of = {
+        "attention": ("fake_causal", "full"),
+        "context_attention": ("self", "joint"),
+        "text_level": ("zero", "same"),
+        "activation": ("gelu", "gelu-approximate", "linear-silu"),
+    }
+    for key, choices in one_of.items():
+        _require(config, key, config[key] in choices, f"be one of {', '.join(choices)}")
+    kinds = [kind.value for kind in LayerKind]
+    pattern = config.layer_pattern
+    known = len(pattern) > 0 and all(kind in kinds for kind in pattern)
+    _require(config, "layer_pattern", known, f"list kinds among {', '.join(kinds)}")
+    windows = config.temporal_windows
+    _require(
+        config, "temporal_windows", len(windows) == 2 and min(windows) >= 1, "be two, 1 or more"
+    )
+    _require(config, "audio_every", config.audio_every >= 1, "be 1 or more")
+    packed = 2 * config.out_channels + 1
+    _require(
+        config, "in_channels", config.in_channels == packed, f"be 2 x out_channels + 1, {packed}"
+    )
+    axes, head_dim = config.rope_axes_dim, config.attention_head_dim
+    fits = len(axes) == 3 and sum(axes) == head_dim and not any(axis % 2 for axis in axes)
+    _require(
+        config, "rope_axes_dim", fits, f"be three even numbers that sum to the head's, {head_dim}"
+    )
 
 
-def _require(key: str, value: object, rule: str, holds: bool) -> None:
+def _require(config: Any, key: str, holds: bool, rule: str) -> None:
     if not holds:
-        raise ValueError(f"{key} is {value!r}; it must {rule}")
+        raise ValueError(f"{key} is {config[key]!r}; it must {rule}")

@@ -93,7 +93,7 @@ def test_a_checkpoint_that_cannot_be_used_is_named(refusal, damaged, damage, nam
     [
         (["model=demo"], "model=demo is not made of HunyuanVideo-1.5's parts"),
         (["whisper=tinny"], "'tinny' is neither a file nor a Whisper model; nearest names: tiny"),
-        (["model.transformer.layer_pattern=[sparse]"], "layer_pattern is 'sparse'"),
+        (["model.transformer.layer_pattern=[sparse]"], "layer_pattern is ('sparse',)"),
     ],
 )
 def test_settings_that_cannot_be_used_are_named(refusal, hunyuan_checkpoint, words, named):

@@ -299,6 +299,14 @@ def test_context_is_encoded_once_in_its_life(make_stream):
     assert later.long_term[-1].cache is latest.long_term[-2].cache is not None
 
 
+def test_memory_keeps_no_more_than_its_latents(make_stream):
+    """Keys and values of a latent do not hold on to the pass that they were made in."""
+    memory = make_stream().run(6)[-1].state.memory
+    for kv in memory.long_term[-1].cache.layers:
+        for kept in kv:
+            assert kept.untyped_storage().nbytes() == kept.numel() * kept.element_size()
+
+
 def test_adapterless_model_streams_without_audio(make_stream, make_transformer):
     stream = make_stream(model=make_transformer(audio_feature_dim=None))
     assert stream.run(3)[-1].finished.latents.isfinite().all()
