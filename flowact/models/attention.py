@@ -74,7 +74,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     small = batch * heads * length * key.shape[1] <= SMALL_ON_CPU
     if mask is None and small and query.device.type == "cpu":
         q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query * head_dim**-0.5, key, value))
-        heard = torch.bmm(torch.bmm(q, k.mT).softmax(dim=-1), v)
+        weights = torch.bmm(q, k.mT).softmax(dim=-1, dtype=torch.float32).to(v.dtype)
+        heard = torch.bmm(weights, v)
         return heard.unflatten(0, (batch, heads)).transpose(1, 2)
     if mask is not None:
         mask = mask[:, None, None, :]
@@ -190,6 +191,11 @@ def _fold(x: Tensor) -> Tensor:
 @lru_cache(maxsize=64)
 def _windows(grid: Grid, device: torch.device) -> tuple[list[Tensor], Tensor]:
     """Token indices by window shape, [windows, tokens] each, and the order that undoes them."""
+    with torch.inference_mode(False):  # they are kept, and training may use them next
+        return _window_indices(grid, device)
+
+
+def _window_indices(grid: Grid, device: torch.device) -> tuple[list[Tensor], Tensor]:
     by_shape: dict[tuple[int, int], list[Tensor]] = {}
     for rows in torch.arange(grid.rows).tensor_split(grid.windows[0]):
         for columns in torch.arange(grid.columns).tensor_split(grid.windows[1]):

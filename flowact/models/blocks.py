@@ -33,6 +33,26 @@ class Modulation(NamedTuple):
     gate_mlp: Tensor
 
 
+class VideoSequence(NamedTuple):
+    """Video tokens on their way through the layers, and what goes with them.
+
+    Attributes:
+        x: tokens [B, F, N, dim] of ``context`` context latents, then those of the stream.
+        emb: SiLU of their time embeddings, [B, F, 1, dim].
+        angles: of their slots.
+        size: rows and columns of tokens of a latent.
+        context: how many of the F latents are context.
+        audio: the stream's audio tokens; None skips the adapter.
+    """
+
+    x: Tensor
+    emb: Tensor
+    angles: Rotary
+    size: tuple[int, int]
+    context: int
+    audio: Tensor | None
+
+
 class Projections(nn.Module):
     """Query, key, value and output projections of both streams, under diffusers' names."""
 
@@ -113,44 +133,35 @@ class FlowActBlock(nn.Module):
 
     def run_video(
         self,
-        x: Tensor,
-        emb: Tensor,
-        angles: Rotary,
-        size: tuple[int, int],
-        new: int,
+        video: VideoSequence,
         joint: bool,
         kept: KeyValue | None,
         texts: Sequence[TextKeyValue],
         text_of_latent: Sequence[int],
-        audio: Tensor | None,
     ) -> tuple[Tensor, KeyValue]:
-        """Context and stream through the layer, in one pass.
+        """Context and stream through the layer, in one pass; either may be empty.
 
         Args:
-            x: tokens [B, F, N, dim] of ``new`` context latents, then those of the stream.
-            emb: SiLU of their time embeddings, [B, F, 1, dim].
-            angles: of their slots.
-            size: rows and columns of tokens of a latent.
-            new: how many of the F latents are context; either part may be empty.
-            joint: whether these context latents see one another.
+            video: tokens and what goes with them.
+            joint: whether its context latents see one another.
             kept: keys (rotated) and values of further context latents, from earlier passes.
             texts, text_of_latent: as for ``stream_attention``.
-            audio: the stream's audio tokens; None skips the adapter.
 
         Returns:
-            The tokens, and the keys (not rotated) and values that the new context latents leave.
+            The tokens, and the keys (not rotated) and values that its context latents leave.
         """
+        x, new = video.x, video.context
         branch = self._video_branch()
-        mod = _modulation(branch, emb)
+        mod = _modulation(branch, video.emb)
         qk, value = self._qk_v(branch, x, mod)
-        query, key = rotate(qk, angles)
-        turned, grid = KeyValue(key, value), Grid(*size, self.windows)
-        heard = []
+        query, key = rotate(qk, video.angles)
+        turned, grid = KeyValue(key, value), Grid(*video.size, self.windows)
+        parts = []
         if new:
             context = turned.of(slice(new))
-            heard.append(context_attention(query[:, :new], context, self.kind, grid, joint))
+            parts.append(context_attention(query[:, :new], context, self.kind, grid, joint))
         if new < x.shape[1]:
-            heard.append(
+            parts.append(
                 stream_attention(
                     query[:, new:],
                     turned.of(slice(new, None)),
@@ -161,35 +172,28 @@ class FlowActBlock(nn.Module):
                     grid,
                 )
             )
-        x = self._with_audio(_attended(branch, x, torch.cat(heard, dim=1), mod), audio)
+        x = self._with_audio(_attended(branch, x, torch.cat(parts, dim=1), mod), video.audio)
         # Copies: a view would keep the whole pass alive for as long as memory keeps the latents.
         left = KeyValue(qk[1, :, :new].clone(), value[:, :new].clone())
         return _fed(branch, x, mod), left
 
     def forward(
-        self,
-        x: Tensor,
-        text: Tensor,
-        emb: Tensor,
-        text_emb: Tensor,
-        mask: Tensor | None,
-        angles: Rotary,
-        audio: Tensor | None,
+        self, video: VideoSequence, text: Tensor, text_emb: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Video [B, F, N, dim] and text [B, L, dim] attending to everything, as in the base."""
+        """Video and text [B, L, dim] attending to everything, as in the base: both, after it."""
         video_branch, text_branch = self._video_branch(), self._text_branch()
-        mod, text_mod = _modulation(video_branch, emb), _modulation(text_branch, text_emb)
-        qk, value = self._qk_v(video_branch, x, mod)
-        query, key = rotate(qk, angles)
+        mod, text_mod = _modulation(video_branch, video.emb), _modulation(text_branch, text_emb)
+        qk, value = self._qk_v(video_branch, video.x, mod)
+        query, key = rotate(qk, video.angles)
         (text_query, text_key), text_value = self._qk_v(text_branch, text, text_mod)
-        heard, text_heard = joint_attention(
+        out, text_out = joint_attention(
             query,
             KeyValue(key, value),
             text_query,
             TextKeyValue(text_key, text_value, mask),
         )
-        x = self._with_audio(_attended(video_branch, x, heard, mod), audio)
-        text = _attended(text_branch, text, text_heard, text_mod)
+        x = self._with_audio(_attended(video_branch, video.x, out, mod), video.audio)
+        text = _attended(text_branch, text, text_out, text_mod)
         return _fed(video_branch, x, mod), _fed(text_branch, text, text_mod)
 
     def _with_audio(self, x: Tensor, audio: Tensor | None) -> Tensor:

@@ -1,7 +1,7 @@
 """The backbone: an MMDiT with per-latent times and fake-causal attention (paper 2.1, 2.2)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -20,31 +20,11 @@ from torch import Tensor, nn
 
 from flowact.models.attention import KeyValue, LayerKind, TextKeyValue
 from flowact.models.audio_adapter import AudioProjector
-from flowact.models.blocks import FlowActBlock
+from flowact.models.blocks import FlowActBlock, VideoSequence
 from flowact.models.caches import ContextCache, PlacedContext, StreamInputs, TextCache
 from flowact.models.embeddings import TIME_SCALE, GuidanceEmbedding, drop_padding
 from flowact.models.rope import Rotary, rotary, rotate
 from flowact.models.text_encoder import TextInputs
-
-
-class VideoSequence(NamedTuple):
-    """Video tokens on their way through the layers, and what goes with them.
-
-    Attributes:
-        x: tokens [B, F, N, dim] of ``context`` context latents, then those of the stream.
-        emb: SiLU of their time embeddings, [B, F, 1, dim].
-        angles: of their slots.
-        size: rows and columns of tokens of a latent.
-        context: how many of the F latents are context.
-        audio: the stream's audio tokens; None skips the adapter.
-    """
-
-    x: Tensor
-    emb: Tensor
-    angles: Rotary
-    size: tuple[int, int]
-    context: int
-    audio: Tensor | None
 
 
 class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
@@ -260,7 +240,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         text_of_latent: Sequence[int],
     ) -> tuple[Tensor, tuple[KeyValue | None, ...]]:
         """Tokens after the last layer, and what the context among them leaves in each."""
-        x, emb, angles, size, context, audio = sequence
+        x = sequence.x
         joint = self.config.context_attention == "joint"
         left: list[KeyValue | None] = []
         for layer, block in enumerate(self._blocks):
@@ -268,8 +248,12 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             own_texts = [text.layers[layer] for text in texts] if block.has_text else []
             x, own = self._run(
                 block.run_video,
-                x, emb, angles, size, context, joint, own_kept, own_texts, text_of_latent, audio,
-            )  # fmt: skip
+                sequence._replace(x=x),
+                joint,
+                own_kept,
+                own_texts,
+                text_of_latent,
+            )
             left.append(None if block.kind is LayerKind.SPATIAL else own)
         return x, tuple(left)
 
@@ -277,20 +261,19 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self, sequence: VideoSequence, text: Tensor, mask: Tensor | None, text_time: Tensor
     ) -> Tensor:
         """Tokens after the last layer, where they have seen the text and each other."""
-        x, emb, angles, size, _, audio = sequence
+        x = sequence.x
         text_emb = nn.functional.silu(self._time(text_time))[:, None]
         one_text = [0] * x.shape[1]
         for block in self._blocks:
             if block.kind is LayerKind.FULL:
-                x, text = self._run(block, x, text, emb, text_emb, mask, angles, audio)
+                x, text = self._run(block, sequence._replace(x=x), text, text_emb, mask)
                 continue
             own: list[TextKeyValue] = []
             if block.has_text:
                 text, kept = self._run(block.run_text, text, text_emb, mask)
                 own.append(kept)
-            x, _ = self._run(
-                block.run_video, x, emb, angles, size, 0, False, None, own, one_text, audio
-            )
+            alike = sequence._replace(x=x, context=0)
+            x, _ = self._run(block.run_video, alike, False, None, own, one_text)
         return x
 
     def _denoise_full(self, stream: StreamInputs, context: PlacedContext | None) -> Tensor:

@@ -159,7 +159,7 @@ def norm_silu(norm: Any, x: Tensor) -> Tensor:
     return F.silu(y, inplace=True).to(x.dtype)
 
 
-def wrap_autoencoder(module: nn.Module, *, window: int | None = 31) -> VideoAutoencoder:
+def wrap_autoencoder(module: nn.Module, *, window: int | None = None) -> VideoAutoencoder:
     """The streaming face of a diffusers video autoencoder.
 
     Args:

@@ -1,5 +1,6 @@
 """Denoising and decoding as a pipeline of two threads with bounded queues (paper 2.4)."""
 
+import atexit
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -12,15 +13,17 @@ from torch import Tensor
 from flowact.streaming.channel import Channel, ClosedError
 from flowact.streaming.session import Session
 
+PATIENCE = 5.0  # seconds that a stopped run waits for a thread
+
 
 @dataclass
 class Timing:
     """What a run took, in seconds by ``time.perf_counter``.
 
     Attributes:
-        started: when the session got its first audio.
+        started: when the session was made: image encoding is in the time to the first frame.
         emitted: when each chunk's frames came out.
-        tick_s: the denoiser's calls of each tick.
+        tick_s: the denoiser's calls of each tick, those of a repair included.
         stage_s: busy time by stage.
         calls, refine_calls, ramp_calls: model calls in all, for repairs (not among ``calls``), and
             in the ticks before the first chunk left (among ``calls``).
@@ -30,7 +33,7 @@ class Timing:
     emitted: list[float] = field(default_factory=list)
     tick_s: list[float] = field(default_factory=list)
     stage_s: dict[str, float] = field(
-        default_factory=lambda: {"audio": 0.0, "denoise": 0.0, "decode": 0.0, "write": 0.0}
+        default_factory=lambda: {"condition": 0.0, "denoise": 0.0, "decode": 0.0, "write": 0.0}
     )
     calls: int = 0
     refine_calls: int = 0
@@ -61,45 +64,68 @@ class Engine:
 
     def __init__(self, session: Session, capacity: int = 2, threads: int | None = None) -> None:
         self.session = session
-        self.timing = Timing()
-        self._threads = threads or max(1, torch.get_num_threads() // 2)
-        self._finished: Channel[None] = Channel(capacity)
-        self._frames: Channel[Tensor] = Channel(capacity)
-        self._errors: list[BaseException] = []
+        self.timing = Timing(started=session.started)
+        self.threads = threads or max(1, torch.get_num_threads() // 2)
+        self._capacity = capacity
 
     def run(self, audio: Iterable[Tensor]) -> Generator[Tensor, None, None]:
         """Frames [B, F, H, W, 3] uint8, a chunk at a time, from blocks of audio as they come.
 
-        Closing the generator stops both threads; chunks in flight are lost.
+        Closing the generator stops both threads; chunks in flight are lost. A source of audio that
+        never gives its next block is left behind.
         """
+        finished: Channel[None] = Channel(self._capacity)
+        frames: Channel[Tensor] = Channel(self._capacity)
+        errors: list[BaseException] = []
+
+        def cancel() -> None:
+            finished.cancel()
+            frames.cancel()
+
+        def guarded(work: Callable[..., None], *inputs: object) -> None:
+            """Run a thread's work; the first error wins and stops the others."""
+            try:
+                torch.set_num_threads(self.threads)
+                work(*inputs)
+            except ClosedError:
+                pass
+            except BaseException as error:
+                errors.append(error)
+                cancel()
+
         workers = [
-            threading.Thread(target=self._guard, args=(self._denoise, audio), name="denoise"),
-            threading.Thread(target=self._guard, args=(self._decode,), name="decode"),
+            threading.Thread(target=guarded, args=(self._denoise, audio, finished), daemon=True),
+            threading.Thread(target=guarded, args=(self._decode, finished, frames), daemon=True),
         ]
+
+        def stop() -> None:
+            cancel()
+            for worker in workers:
+                worker.join(timeout=PATIENCE)
+
         before = torch.get_num_threads()
-        self.timing.started = time.perf_counter()
+        atexit.register(stop)  # for a stream that is left unfinished
         for worker in workers:
             worker.start()
         try:
-            for frames in self._frames:
+            for chunk in frames:
                 self.timing.emitted.append(time.perf_counter())
-                yield frames
+                yield chunk
         finally:
-            self._cancel()
-            for worker in workers:
-                worker.join()
+            stop()
+            atexit.unregister(stop)
             torch.set_num_threads(before)  # MKL has one number for all threads of a process
-        if self._errors:
-            raise self._errors[0]
+        if errors:
+            raise errors[0]
 
-    def _denoise(self, audio: Iterable[Tensor]) -> None:
+    def _denoise(self, audio: Iterable[Tensor], finished: Channel[None]) -> None:
         session, timing = self.session, self.timing
         blocks = iter(audio)
         while self._feed(blocks):
-            with timing.stage("audio"):
-                features = session.features()
+            with timing.stage("condition"):
+                conditions = session.conditions()
             begun = time.perf_counter()
-            tick = session.tick(features)
+            tick = session.tick(conditions)
             timing.tick_s.append(time.perf_counter() - begun)
             timing.stage_s["denoise"] += timing.tick_s[-1]
             timing.calls += tick.calls
@@ -107,8 +133,8 @@ class Engine:
             if tick.finished is None:
                 timing.ramp_calls += tick.calls
             else:
-                self._finished.put(None)
-        self._finished.close()
+                finished.put(None)
+        finished.close()
 
     def _feed(self, blocks: Iterator[Tensor]) -> bool:
         """Push audio until the next tick can run; False when no tick is left."""
@@ -120,24 +146,9 @@ class Engine:
                 self.session.push(block)
         return not self.session.done
 
-    def _decode(self) -> None:
-        for _ in self._finished:
+    def _decode(self, finished: Channel[None], frames: Channel[Tensor]) -> None:
+        for _ in finished:
             with self.timing.stage("decode"):
-                frames = self.session.decode()
-            self._frames.put(frames)
-        self._frames.close()
-
-    def _guard(self, work: Callable[..., None], *inputs: object) -> None:
-        """Run a thread's work; the first error wins and stops the others."""
-        torch.set_num_threads(self._threads)
-        try:
-            work(*inputs)
-        except ClosedError:
-            pass
-        except BaseException as error:
-            self._errors.append(error)
-            self._cancel()
-
-    def _cancel(self) -> None:
-        self._finished.cancel()
-        self._frames.cancel()
+                chunk = self.session.decode()
+            frames.put(chunk)
+        frames.close()

@@ -34,11 +34,31 @@ class Context:
 
 
 class StreamSampler:
-    """Moves a stream by one tick; holds weights and settings, and no state."""
+    """Moves a stream by one tick; holds weights and settings, and no state.
+
+    Raises:
+        ValueError: the settings fit neither the geometry nor the model.
+    """
 
     def __init__(
         self, model: FlowActTransformer3DModel, geometry: Geometry, settings: StreamSettings
     ) -> None:
+        config = model.config
+        if settings.audio_lag >= geometry.depth:
+            raise ValueError(
+                f"stream.audio_lag is {settings.audio_lag}; a chunk leaves after {geometry.depth} "
+                f"ticks, so it must be {geometry.depth - 1} or less"
+            )
+        if config.guidance_embeds is not (settings.text_scale is not None):
+            raise ValueError(
+                "stream.text_scale and stream.audio_scale go with a model that has "
+                "guidance_embeds, and are needed there"
+            )
+        if config.text_level != "zero":
+            raise ValueError(
+                f"text_level is {config.text_level!r}, the base model's; a stream's text is clean: "
+                "build the model with text_level=zero"
+            )
         self.model = model
         self.geometry = geometry
         self.settings = settings

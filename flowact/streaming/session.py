@@ -1,5 +1,6 @@
 """One stream from image and audio to frames: three values and the pure functions that move them."""
 
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class Session:
         reference: Tensor,
         seeds: Sequence[int],
     ) -> None:
+        self.started = time.perf_counter()
         self.sampler = sampler
         self.geometry = sampler.geometry
         self.extractor = extractor
@@ -72,8 +74,9 @@ class Session:
     # --- audio in ---------------------------------------------------------------------------------
 
     def push(self, samples: Tensor) -> None:
-        """Append audio, float32 [n] or [B, n] at the geometry's rate."""
-        self._audio = self._audio.push(samples)
+        """Append audio, float32 [B, n], or [n] for all samples, at the geometry's rate."""
+        batch = len(self._stream.seeds)
+        self._audio = self._audio.push(samples.expand(batch, -1) if samples.ndim == 1 else samples)
 
     def end(self) -> None:
         """No more audio will come; the stream ends with it."""
@@ -100,24 +103,25 @@ class Session:
         return due < 0 or self.extractor.ready(self._audio, due)
 
     @torch.inference_mode()
-    def features(self) -> Tensor | None:
-        """Audio features of the chunk that the next tick needs, if it needs any."""
-        due = self._stream.tick - self.sampler.settings.audio_lag
-        if due < 0:
-            return None
-        features, self._audio = self.extractor.extract(self._audio, due)
-        if self.sampler.model.config.audio_feature_dim is None:
-            return None
-        return features.to(self._stream.memory.reference.latent.device)
-
-    @torch.inference_mode()
-    def tick(self, features: Tensor | None) -> Tick:
-        """Run one tick on ``features``; a chunk that finishes waits to be decoded."""
-        stream = self._stream
+    def conditions(self) -> Conditions:
+        """What the next tick is told: audio features and prompts, each encoded once."""
+        stream, sampler = self._stream, self.sampler
         chunks = [*(chunk.index for chunk in stream.queue), stream.tick]
         texts = tuple(self.texts[self.prompts.at(chunk)] for chunk in chunks)
-        null = self.texts[""] if self.sampler.settings.passes > 1 else None
-        tick = self.sampler.tick(stream, Conditions(texts, features, null))
+        null = self.texts[""] if sampler.settings.passes > 1 else None
+        due, audio = stream.tick - sampler.settings.audio_lag, None
+        if due >= 0:
+            features, self._audio = self.extractor.extract(self._audio, due)
+            if sampler.model.config.audio_feature_dim is not None:
+                audio = features.to(sampler.model.device)
+        return Conditions(texts, audio, null)
+
+    @torch.inference_mode()
+    def tick(self, conditions: Conditions) -> Tick:
+        """Run one tick; a chunk that finishes waits to be decoded."""
+        tick = self.sampler.tick(self._stream, conditions)
+        if self.sampler.model.device.type == "cuda":
+            torch.cuda.synchronize(self.sampler.model.device)  # so that its time is its own
         self._stream = tick.state
         if tick.finished is not None:
             self._waiting.append(tick.finished)
@@ -125,7 +129,10 @@ class Session:
 
     @torch.inference_mode()
     def decode(self) -> Tensor:
-        """Frames of the oldest chunk that waits, uint8 [B, F, H, W, 3], cut where the video ends.
+        """Frames of the oldest chunk that waits, cut where the video ends.
+
+        Returns:
+            uint8 [B, F, H, W, 3], on the CPU.
 
         Raises:
             IndexError: none waits.
@@ -134,13 +141,13 @@ class Session:
         frames, self._decoder = self.autoencoder.decode(chunk.latents, self._decoder)
         self._waiting.popleft()
         scaled = frames[:, :, : self._wanted(chunk.index)].float().add(1).mul(127.5).round()
-        return scaled.to(torch.uint8).permute(0, 2, 3, 4, 1)
+        return scaled.to(torch.uint8).permute(0, 2, 3, 4, 1).cpu()
 
     def run(self) -> Iterator[Tensor]:
         """Frames for as long as the audio that was pushed allows, one chunk at a time."""
         while self._waiting or (not self.done and self.ready):
             if not self._waiting:
-                self.tick(self.features())
+                self.tick(self.conditions())
             else:
                 yield self.decode()
 

@@ -50,7 +50,7 @@ def test_n_chunks_take_n_plus_2_ticks(start, wave, chunks):
     session.push(wave[: chunks * 7680])
     session.end()
     while not session.done:
-        session.tick(session.features())
+        session.tick(session.conditions())
         ticks += 1
     assert ticks == chunks + 2
     assert len(list(session.run())) == chunks
@@ -69,12 +69,12 @@ def test_a_tick_waits_for_its_audio(start, wave, lag):
         session.push(wave[: 7680 + 2559] if due == 0 else wave[:7679])
         ticks = 0
         while session.ready:
-            session.tick(session.features())
+            session.tick(session.conditions())
             ticks += 1
         assert ticks == (lag if due == 0 else 0)
         session.push(wave[:1])
         assert session.ready
-        session.tick(session.features())
+        session.tick(session.conditions())
         assert not session.ready
     session.end()
     assert session.ready
@@ -85,8 +85,8 @@ def test_silence_is_not_null_audio(start):
     session = start()
     session.push(torch.zeros(100))
     session.end()
-    session.tick(session.features())
-    session.tick(session.features())
+    session.tick(session.conditions())
+    session.tick(session.conditions())
     second = session.snapshot().stream.queue[-1]
     assert second.index == 1
     assert second.audio.abs().sum() > 0
@@ -107,7 +107,7 @@ def test_a_snapshot_replays_bit_for_bit(start, wave):
     list(session.run())
     session.push(wave[20_000:])
     while session.ready and not session.snapshot().waiting:
-        session.tick(session.features())  # leaves a chunk that is finished and not decoded
+        session.tick(session.conditions())  # leaves a chunk that is finished and not decoded
     snapshot = session.snapshot()
     assert len(snapshot.waiting) == 1
     session.end()
