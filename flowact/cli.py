@@ -1,11 +1,10 @@
 """What every script does around its work: configuration, messages, exit codes."""
 
+import io
 import logging
 import sys
 from collections.abc import Callable
 from typing import TypeVar
-
-from flowact.config import describe, load_config
 
 T = TypeVar("T")
 
@@ -17,7 +16,12 @@ def main(name: str, kind: type[T], work: Callable[[T], None], help_text: str | N
     """
     words = sys.argv[1:]
     _log_to_stderr()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show must end no run
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        # Imported here, since that takes a while, in which Ctrl-C is answered too.
+        from flowact.config import describe, load_config
+
         if {"-h", "--help"} & set(words):
             text = (help_text or "").strip()
             sys.stdout.write(f"{text}\n\nKeys, given as key=value:\n\n{describe(name)}")
@@ -25,6 +29,9 @@ def main(name: str, kind: type[T], work: Callable[[T], None], help_text: str | N
         work(load_config(name, words, kind))
     except ValueError as error:
         _end(f"error: {' '.join(str(error).split())}", 2)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        _end(f"error: {error.strerror or error}{where}", 2)
     except KeyboardInterrupt:
         _end("stopped before anything was written", 130)
 

@@ -5,8 +5,9 @@ Nothing below this file imports hydra or omegaconf.
 
 import dataclasses
 import difflib
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_origin
 
@@ -26,37 +27,53 @@ SCHEMAS: dict[str, type[Any]] = {
     "import_hunyuan15": settings.ImportConfig,
 }
 
+ERRORS = (HydraException, OmegaConfBaseException)
+
 # Hydra merges a node only into the very class that it was made of.
 TWINS: dict[type[Any], type[Any]] = {}
 
 T = TypeVar("T")
 
 
-def load_config(name: str, overrides: Sequence[str], kind: type[T]) -> T:
-    """``configs/NAME.yaml`` under ``overrides`` (``key=value``), checked and typed.
+def load_config(name: str, words: Sequence[str], kind: type[T]) -> T:
+    """``configs/NAME.yaml`` under ``words`` (``key=value``), checked and typed.
+
+    An empty text, or null, is as if it had not been given.
 
     Raises:
-        ValueError: an override is malformed or names no key (the nearest one is named), or a
-            value is missing, of the wrong type or out of range.
+        ValueError: a word is malformed or names no key (the nearest one is named); a value is
+            missing, of the wrong type or out of range; or two values exclude each other.
     """
-    composed = _compose(name, overrides)
+    composed = _compose(name, words)
     if missing := sorted(OmegaConf.missing_keys(composed)):
         raise ValueError(f"{missing[0]} is missing; give {' '.join(f'{m}=...' for m in missing)}")
+    if composed.get("weights") is not None:
+        _check_no_model(words)
     return _cross(composed, kind)
 
 
 def describe(name: str) -> str:
-    """The keys of ``configs/NAME.yaml`` with their values, as YAML."""
-    return OmegaConf.to_yaml(_compose(name, []))
+    """The keys of ``configs/NAME.yaml``: what each means, then all with their values as YAML."""
+    meanings = "\n\n".join(_explained(SCHEMAS[name]))
+    return f"{meanings}\n\nPresets of model: {', '.join(_presets())}\n\n" + OmegaConf.to_yaml(
+        _compose(name, [])
+    )
 
 
-def _compose(name: str, overrides: Sequence[str]) -> DictConfig:
+def _compose(name: str, words: Sequence[str]) -> DictConfig:
+    """The file under words of which each is checked: Hydra would add keys, and change its own."""
     _register()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        presets = [_checked_preset(word) for word in words if word.startswith("model=")]
+        keys = ["model", *_leaves(OmegaConf.to_container(compose(name, presets)))]
+        for word in words:
+            _check_key(word, keys)
         try:
-            return compose(name, [_quoted(override, SCHEMAS[name]) for override in overrides])
-        except (HydraException, OmegaConfBaseException) as error:
-            raise ValueError(_explain(error, name, overrides)) from error
+            return compose(name, [_quoted(word, SCHEMAS[name]) for word in words])
+        except ERRORS:
+            for word in words:
+                _check_value(name, presets, word)
+            raise
 
 
 def _register() -> None:
@@ -98,47 +115,72 @@ def _cross(node: DictConfig, kind: type[T]) -> T:
     return kind(**values)
 
 
-def _quoted(override: str, kind: type[Any]) -> str:
+def _quoted(word: str, kind: type[Any]) -> str:
     """Quote a string's value, so that prompts and file names may hold any character."""
-    key, equals, value = override.partition("=")
-    texts = {f.name for f in dataclasses.fields(kind) if f.type in (str, str | None)}
-    if not equals or key not in texts or value in ("null", ""):
-        return override
+    key, _, value = word.partition("=")
+    texts = {f.name: f.default for f in dataclasses.fields(kind) if f.type in (str, str | None)}
+    if key not in texts:
+        return word
+    if value in ("null", ""):
+        unset = {dataclasses.MISSING: MISSING, None: "null"}
+        return f"{key}={unset.get(texts[key], texts[key])}"
     # In Hydra's quotes a backslash stands for itself, but before a quote, the end, or "${".
     escaped = re.sub(r"(\\*)('|\$\{|$)", lambda m: m[1] * 2 + ("\\" + m[2] if m[2] else ""), value)
     return f"{key}='{escaped}'"
 
 
-def _explain(error: Exception, name: str, overrides: Sequence[str]) -> str:
-    """One line that names the override, and the nearest key or option if it has none such."""
-    keys = _keys(OmegaConf.to_container(compose(name)))
-    for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
-        if "=" not in override:
-            return f"{override!r} is not key=value"
-        if key not in keys:
-            near = difflib.get_close_matches(key, keys, n=1, cutoff=0.4)
-            hint = f"the nearest is {near[0]}" if near else "run with --help to see all"
-            return f"there is no key {key}; {hint}"
-        group = CONFIGS / key
-        options = sorted(path.stem for path in group.glob("*.yaml")) if group.is_dir() else []
-        value = override.partition("=")[2]
-        if options and value not in options:
-            return f"{key}={value}: there is no such {key}; there are {', '.join(options)}"
-    return _first_line(error)
+def _presets() -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
 
 
-def _keys(tree: Any, prefix: str = "") -> list[str]:
-    if not isinstance(tree, dict):
-        return []
-    return [
-        full
-        for key, value in tree.items()
-        for full in (f"{prefix}{key}", *_keys(value, f"{prefix}{key}."))
-    ]
+def _checked_preset(word: str) -> str:
+    if word.removeprefix("model=") not in _presets():
+        raise ValueError(f"{word}: there is no such preset; there are {', '.join(_presets())}")
+    return word
 
 
-def _first_line(error: BaseException) -> str:
-    """Hydra's first line, which names the override, and its cause's, which says what is wrong."""
-    lines = [str(e).strip().partition("\n")[0] for e in (error, error.__cause__) if e is not None]
-    return ": ".join(line.removeprefix("Error merging override ") for line in lines)
+def _check_key(word: str, keys: Sequence[str]) -> None:
+    key, equals, _ = word.partition("=")
+    if not equals:
+        raise ValueError(f"{word!r} is not key=value")
+    if key not in keys:
+        inside = [k for k in keys if k.startswith(f"{key}.")]
+        near = inside or difflib.get_close_matches(key, keys, n=1, cutoff=0.4)
+        hint = f"the nearest is {near[0]}" if near else "run with --help to see all"
+        raise ValueError(f"there is no key {key}; {hint}")
+
+
+def _check_value(name: str, presets: Sequence[str], word: str) -> None:
+    try:
+        compose(name, [*presets, _quoted(word, SCHEMAS[name])])
+    except ERRORS as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise ValueError(f"{word}: {reason}") from error
+
+
+def _check_no_model(words: Sequence[str]) -> None:
+    for word in words:
+        if word.startswith(("model=", "model.")):
+            raise ValueError(
+                f"{word} describes an untrained model, and weights=... brings its own; leave one "
+                "out (how it is streamed is set by stream.*)"
+            )
+
+
+def _leaves(tree: Any, key: str = "") -> list[str]:
+    """The keys that hold values and not further keys."""
+    if not isinstance(tree, dict) or not tree:
+        return [key]
+    return [leaf for k, v in tree.items() for leaf in _leaves(v, f"{key}.{k}" if key else str(k))]
+
+
+def _explained(kind: type[Any], key: str = "") -> Iterator[str]:
+    """What the docstrings of ``kind``, of its bases and of its parts say about their attributes."""
+    for base in kind.__mro__[:-1]:
+        doc = inspect.cleandoc(base.__doc__ or "")
+        title = f"{key}: {doc.partition(chr(10))[0]}" if key else ""
+        attributes = doc.partition("Attributes:\n")[2].partition("\n\n")[0]
+        yield "\n".join(filter(None, (title, attributes)))
+    for f in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(f.type):
+            yield from _explained(cast(type[Any], f.type), f"{key}.{f.name}" if key else f.name)

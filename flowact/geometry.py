@@ -38,7 +38,8 @@ class Geometry:
     reference_slot: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("fps", "temporal_stride", "spatial_stride", "chunk_latents", "depth"):
+        spans = ("temporal_stride", "spatial_stride", "chunk_latents", "depth")
+        for name in ("fps", "sample_rate", *spans):
             if getattr(self, name) < 1:
                 raise ValueError(f"geometry.{name} is {getattr(self, name)}; it must be 1 or more")
         for name in ("long_term", "window_left", "window_right", "lookahead"):
@@ -47,6 +48,12 @@ class Geometry:
         if self.sample_rate % self.fps:
             raise ValueError(
                 f"geometry.sample_rate {self.sample_rate} is not a multiple of fps {self.fps}"
+            )
+        taken = (*self.slots(self.long_term)[1:], *self.stream_slots(self.depth))
+        if self.reference_slot in taken:
+            raise ValueError(
+                f"geometry.reference_slot is {self.reference_slot}, a slot of memory or stream; "
+                f"those are {', '.join(map(str, taken))}"
             )
 
     @property

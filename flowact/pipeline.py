@@ -1,9 +1,9 @@
 """The diffusers-style face: load, save, and stream a person from an image and audio."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from flowact.models.caches import TextCache
 from flowact.models.text_encoder import HunyuanTextEncoder, PromptCache
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.models.vae import VideoAutoencoder, wrap_autoencoder
-from flowact.settings import ModelConfig, Precision, StreamSettings
+from flowact.settings import ModelConfig, StreamSettings
 from flowact.streaming.audio import AudioExtractor
 from flowact.streaming.engine import Engine
 from flowact.streaming.prompts import PromptSchedule, PromptSource
@@ -31,10 +31,7 @@ from flowact.streaming.session import Session
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# A queue holds three prompts and the null text; the cache of one is large at full size.
-PROMPTS_KEPT = 8
-
-Sound = str | Path | NDArray[np.floating[Any]] | Iterable[NDArray[np.float32]]
+Sound = str | Path | NDArray[np.floating[Any]] | Tensor | Iterable[NDArray[np.float32]]
 
 
 @dataclass
@@ -204,9 +201,7 @@ class FlowActPipeline:
             ValueError: an input cannot be used.
         """
         session = self.session(image, prompt, seeds=(seed,), stream=stream)
-        with closing(Engine(session).run(self.blocks(audio, sample_rate))) as chunks:
-            for frames in chunks:
-                yield from frames[0].cpu().numpy()
+        return _frames(Engine(session).run(self.blocks(audio, sample_rate)))
 
     def session(
         self,
@@ -227,7 +222,7 @@ class FlowActPipeline:
             StreamSampler(self.transformer, config.geometry, own),
             AudioExtractor(self.audio_encoder, config.geometry),
             self.autoencoder,
-            PromptCache(self._text(image, len(seeds)), PROMPTS_KEPT),
+            PromptCache(self._text(image, len(seeds)), 2 * config.geometry.depth + 2),
             prompt,
             frames.expand(len(seeds), -1, -1, -1, -1),
             seeds,
@@ -236,42 +231,41 @@ class FlowActPipeline:
     def blocks(self, audio: Sound, sample_rate: int | None = None) -> Iterator[Tensor]:
         """Any audio as blocks of float32 [samples] at the geometry's rate."""
         rate = self.config.geometry.sample_rate
+        is_array = isinstance(audio, np.ndarray | Tensor)
+        if is_array is (sample_rate is None) or (sample_rate is not None and sample_rate < 1):
+            raise ValueError(
+                f"sample_rate is {sample_rate}; an array of audio needs one, all else has its own"
+            )
         if isinstance(audio, str | Path):
             blocks: Iterable[NDArray[np.float32]] = stream_audio(audio, rate)
-        elif isinstance(audio, np.ndarray):
-            if sample_rate is None:
-                raise ValueError("audio is an array; give its sample_rate")
-            blocks = audio_blocks(audio, sample_rate, rate)
+        elif isinstance(audio, np.ndarray | Tensor):
+            assert sample_rate is not None
+            blocks = audio_blocks(np.asarray(audio), sample_rate, rate)
         else:
             blocks = audio
         return (torch.from_numpy(np.ascontiguousarray(block)) for block in blocks)
 
     def _text(self, image: "str | Path | Image", batch: int) -> Any:
         """A function from a prompt to its cache, for this image."""
-        picture = None
-        if isinstance(self.text_encoder, HunyuanTextEncoder) and self.text_encoder.image_encoder:
+        encoder, image_embeds = self.text_encoder, None
+        if isinstance(encoder, HunyuanTextEncoder) and encoder.image_encoder is not None:
             from PIL import Image
 
-            config = self.config
-            picture = Image.fromarray(load_image(image, config.height, config.width))
+            pixels = load_image(image, self.config.height, self.config.width)
+            image_embeds = encoder.encode_image(Image.fromarray(pixels))
 
         @torch.inference_mode()
         def encode(text: str) -> TextCache:
-            if isinstance(self.text_encoder, HunyuanTextEncoder):
-                inputs = self.text_encoder.encode([text] * batch, picture)
-            else:
-                inputs = self.text_encoder.encode([text] * batch)
+            inputs = encoder.encode([text] * batch)
+            if image_embeds is not None:
+                inputs = replace(inputs, image_embeds=image_embeds.expand(batch, -1, -1))
             return self.transformer.encode_text(inputs.to(self.transformer.dtype))
 
         return encode
 
 
-def resolve_dtype(precision: Precision, device: str) -> torch.dtype:
-    """What the arithmetic is done in; ``auto`` is bf16 where the machine computes in it."""
-    if precision is Precision.auto:
-        if torch.device(device).type == "cuda":
-            fast = torch.cuda.is_bf16_supported()
-        else:
-            fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return torch.bfloat16 if fast else torch.float32
-    return {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16}[precision]
+def _frames(chunks: Generator[Tensor, None, None]) -> Iterator[NDArray[np.uint8]]:
+    """The frames of an engine's chunks; closing the iterator closes the engine."""
+    with closing(chunks):
+        for frames in chunks:
+            yield from frames[0].numpy()

@@ -1,30 +1,30 @@
 """One image and one audio file in, a video and its report out: what ``scripts/sample.py`` runs."""
 
-import hashlib
 import json
 import logging
-from contextlib import closing
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
 from tqdm import tqdm
 
 from flowact.evaluation.latency import latency_report
 from flowact.geometry import Geometry
+from flowact.index import read_index
 from flowact.media.audio import probe_audio
 from flowact.media.files import check_output
 from flowact.media.image import load_image
 from flowact.media.writer import VideoWriter
-from flowact.pipeline import FlowActPipeline, resolve_dtype
-from flowact.settings import RunConfig, SampleConfig
+from flowact.pipeline import FlowActPipeline
+from flowact.runtime import describe, load_pipeline
+from flowact.settings import SampleConfig
 from flowact.streaming.engine import Engine
 from flowact.streaming.prompts import PromptSchedule, load_schedule
 
 logger = logging.getLogger(__name__)
-
-UNTRAINED = "untrained: random weights, so the video is noise shaped by an untrained model"
 
 
 def sample(config: SampleConfig) -> dict[str, Any]:
@@ -35,6 +35,7 @@ def sample(config: SampleConfig) -> dict[str, Any]:
 
     Raises:
         ValueError: an input cannot be used, or the output cannot be written.
+        KeyboardInterrupt: by Ctrl-C before the first frames; nothing was written.
     """
     inputs = [config.image, config.audio, *([config.prompts] if config.prompts else [])]
     output = check_output(config.output, *inputs)
@@ -45,69 +46,39 @@ def sample(config: SampleConfig) -> dict[str, Any]:
     sound = probe_audio(config.audio)
     if sound.silent:
         logger.warning("%s is silent: the person will not speak", config.audio)
-    pipeline, dtype = load_pipeline(config)
-    geometry = pipeline.config.geometry
-    prompts = _prompts(config, geometry, sound.seconds)
-    settings = config.stream.over(pipeline.config.stream)
+    model = config.model if config.weights is None else read_index(Path(config.weights))[0]
+    prompts = _prompts(config, model.geometry, sound.seconds)
+    settings = config.stream.over(model.stream)
+    pipeline = load_pipeline(config)
     session = pipeline.session(config.image, prompts, seeds=(config.seed,), stream=settings)
     engine = Engine(session, threads=config.threads)
-    weights = weights_name(config, pipeline.trained)
-    tags = {"software": "FlowAct", "seed": str(config.seed), "weights": weights}
-    frames, interrupted = _render(pipeline, engine, config.audio, output, sound.seconds, tags)
-    report = latency_report(engine.timing, frames, geometry, settings) | {
-        "seed": config.seed,
-        "precision": str(dtype).removeprefix("torch."),
-        "weights": weights,
-        "model": pipeline.config.name,
-        "synthetic": True,
-        "interrupted": interrupted,
-    }
-    report_path.write_text(json.dumps(report, indent=2) + "\n")
+    about = describe(config, pipeline, engine.threads)
+    with stop_on_signal() as stopped:
+        frames = _render(pipeline, engine, config, output, sound.seconds, about, stopped)
+        if not frames:
+            raise KeyboardInterrupt
+        report = latency_report(engine.timing, frames, model.geometry, settings)
+        report |= about | {"synthetic": True, "interrupted": stopped.is_set()}
+        report_path.write_text(json.dumps(report, indent=2) + "\n")
     return report
 
 
-def load_pipeline(config: RunConfig) -> tuple[FlowActPipeline, torch.dtype]:
-    """The preset, or the folder of weights, on its device and in its precision."""
-    transformers.utils.logging.disable_progress_bar()  # a model loads in less than its bar takes
-    device = resolve_device(config.device)
-    dtype = resolve_dtype(config.precision, device)
-    if config.weights is None:
-        pipeline = FlowActPipeline.untrained(config.model, config.seed, dtype)
-    else:
-        pipeline = FlowActPipeline.from_pretrained(config.weights, dtype)
-    if not pipeline.trained:
-        logger.warning("%s is %s", pipeline.config.name, UNTRAINED)
-    return pipeline.to(device), dtype
-
-
-def resolve_device(name: str) -> str:
-    """``auto`` is the first GPU, or the CPU.
-
-    Raises:
-        ValueError: the device is unknown or not there.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM set the event, and interrupt nothing."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped  # signals are the main thread's business
+        return
+    before = {
+        number: signal.signal(number, lambda *_: stopped.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"device={name} is unknown; give auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device={name} is not there; {torch.cuda.device_count()} GPUs are")
-    return name
-
-
-def weights_name(config: RunConfig, trained: bool) -> str:
-    """A hash of the weight files, and whether they are trained."""
-    if config.weights is None:
-        return UNTRAINED
-    digest = hashlib.sha256()
-    for path in sorted(Path(config.weights).rglob("*.safetensors")):
-        with path.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    name = f"sha256:{digest.hexdigest()[:16]}"
-    return name if trained else f"{name}, {UNTRAINED}"
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _prompts(config: SampleConfig, geometry: Geometry, seconds: float) -> PromptSchedule:
@@ -121,24 +92,27 @@ def _prompts(config: SampleConfig, geometry: Geometry, seconds: float) -> Prompt
 def _render(
     pipeline: FlowActPipeline,
     engine: Engine,
-    audio: str,
+    config: SampleConfig,
     output: Path,
     seconds: float,
-    tags: dict[str, str],
-) -> tuple[int, bool]:
-    """Write the video as it is made; frames written, and whether the user stopped it."""
+    about: dict[str, object],
+    stopped: threading.Event,
+) -> int:
+    """Write the video as it is made, to its end or until ``stopped``; the frames written."""
     model, geometry = pipeline.config, pipeline.config.geometry
     total = geometry.frames(round(seconds * geometry.sample_rate))
-    writer = VideoWriter(output, model.height, model.width, geometry.fps, audio, metadata=tags)
+    tags = {"software": "FlowAct"} | {key: str(about[key]) for key in ("seed", "weights")}
+    writer = VideoWriter(
+        output, model.height, model.width, geometry.fps, config.audio, metadata=tags
+    )
     bar = tqdm(total=total, unit="frame", desc=output.name, disable=None)
-    done, interrupted = 0, False
-    with writer, bar, closing(engine.run(pipeline.blocks(audio))) as chunks:
-        try:
-            for frames in chunks:
-                with engine.timing.stage("write"):
-                    writer.write(frames[0].cpu().numpy())
-                done += frames.shape[1]
-                bar.update(frames.shape[1])
-        except KeyboardInterrupt:
-            interrupted = True
-    return done, interrupted
+    done = 0
+    with writer, bar, closing(engine.run(pipeline.blocks(config.audio))) as chunks:
+        for frames in chunks:
+            if stopped.is_set():
+                break
+            with engine.timing.stage("write"):
+                writer.write(frames[0].numpy())
+            done += frames.shape[1]
+            bar.update(frames.shape[1])
+    return done

@@ -36,6 +36,15 @@ class Precision(Enum):
     bf16 = "bf16"
 
 
+def _check_sizes(settings: Any, key: str) -> None:
+    """Raise ValueError unless every number of ``settings``, in sequences too, is above 0."""
+    for f in dataclasses.fields(settings):
+        value = getattr(settings, f.name)
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if type(number) in (int, float) and not number > 0:
+                raise ValueError(f"{key}.{f.name} is {value}; it must be above 0")
+
+
 @dataclass(frozen=True)
 class StreamSettings:
     """How a checkpoint is streamed.
@@ -121,6 +130,11 @@ class TransformerConfig:
     audio_every: int = 1
     guidance_embeds: bool = False
 
+    def __post_init__(self) -> None:
+        _check_sizes(self, "model.transformer")
+        if not self.layer_pattern:
+            raise ValueError("model.transformer.layer_pattern is empty; give one kind or more")
+
 
 @dataclass
 class AutoencoderConfig:
@@ -136,6 +150,9 @@ class AutoencoderConfig:
     window: int | None = None
     config: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _check_sizes(self, "model.autoencoder")
+
 
 @dataclass
 class TextEncoderConfig:
@@ -146,6 +163,9 @@ class TextEncoderConfig:
     layers: int = 2
     heads: int = 4
     max_bytes: int = 256
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, "model.text_encoder")
 
 
 @dataclass
@@ -174,6 +194,9 @@ class ModelConfig:
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     audio_encoder: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, "model")
 
 
 @dataclass
@@ -217,6 +240,12 @@ class RunConfig:
     threads: int | None = None
     stream: StreamOverrides = field(default_factory=StreamOverrides)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; it must be from 0 to {2**63 - 1}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads is {self.threads}; it must be 1 or more, or null")
+
 
 @dataclass(kw_only=True)
 class SampleConfig(RunConfig):
@@ -252,6 +281,13 @@ class BenchmarkConfig(RunConfig):
     output: str
     seconds: float = 20.0
     ticks: int = 50
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.seconds < float("inf"):
+            raise ValueError(f"seconds is {self.seconds}; it must be above 0")
+        if self.ticks < 0:
+            raise ValueError(f"ticks is {self.ticks}; it must be 0 or more")
 
 
 @dataclass(kw_only=True)

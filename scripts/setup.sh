@@ -1,12 +1,12 @@
 # Sourced by quickstart.sh and test.sh: makes .venv and installs the project with the tested
-# versions, once; again when pyproject.toml or constraints.txt change.
+# versions, once; again when pyproject.toml or constraints.txt change. Leaves the shell in the repository.
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 install() { # install EXTRAS: "" or "[dev]"
     local python=${PYTHON:-$(command -v python3.11 || command -v python3)}
-    local wanted
-    wanted="$1 $(cat pyproject.toml scripts/constraints.txt | cksum)"
-    if [[ -x .venv/bin/python ]] && grep -qsxF "$wanted" .venv/installed; then
+    local stamp=".venv/installed$1" wanted
+    wanted=$(cat pyproject.toml scripts/constraints.txt | cksum)
+    if [[ -x .venv/bin/python && -f $stamp && $(<"$stamp") == "$wanted" ]]; then
         return
     fi
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
@@ -17,5 +17,5 @@ install() { # install EXTRAS: "" or "[dev]"
     "$python" -m venv .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
         --constraint scripts/constraints.txt --editable ".$1"
-    echo "$wanted" >>.venv/installed
+    echo "$wanted" >"$stamp"
 }

@@ -1,7 +1,10 @@
 """The diffusers-style face, on real parts."""
 
 import json
+import subprocess
+import sys
 import wave
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +12,10 @@ import torch
 from tiny import HEIGHT, WIDTH, tiny_config
 
 import flowact
-from flowact.pipeline import FlowActPipeline, resolve_dtype
+from flowact.models.caches import StreamInputs
+from flowact.pipeline import FlowActPipeline
 from flowact.rng import keyed_normal
+from flowact.runtime import resolve_device, resolve_dtype
 from flowact.settings import AudioEncoderConfig, AudioEncoderKind, Precision, StreamSettings
 
 
@@ -50,9 +55,61 @@ def test_files_work_as_objects_do(tiny_pipeline, picture, sound, tmp_path):
     assert np.abs(frames.astype(int) - direct).mean() < 2
 
 
-def test_an_array_needs_its_rate(tiny_pipeline, picture, sound):
+@pytest.mark.parametrize("rate", [None, 0, -1])
+def test_an_array_needs_its_rate_and_that_is_said_at_once(tiny_pipeline, picture, sound, rate):
     with pytest.raises(ValueError, match="sample_rate"):
-        tiny_pipeline(picture, sound)
+        tiny_pipeline.stream(picture, sound, sample_rate=rate)
+
+
+def test_blocks_have_their_rate(tiny_pipeline, picture, sound):
+    with pytest.raises(ValueError, match="sample_rate"):
+        tiny_pipeline.stream(picture, iter([sound]), sample_rate=48_000)
+
+
+def test_a_tensor_is_an_array(tiny_pipeline, picture, sound):
+    frames = tiny_pipeline(picture, torch.from_numpy(sound), sample_rate=16_000).frames
+    assert np.array_equal(frames, tiny_pipeline(picture, sound, sample_rate=16_000).frames)
+
+
+def test_an_unfinished_stream_does_not_keep_the_interpreter():
+    """A script that takes one frame and ends, ends."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import numpy as np\n"
+        "from PIL import Image\n"
+        "from tiny import HEIGHT, WIDTH, tiny_config\n"
+        "from flowact import FlowActPipeline\n"
+        "picture = Image.new('RGB', (WIDTH, HEIGHT))\n"
+        "sound = np.zeros(16_000 * 60, np.float32)\n"
+        "pipeline = FlowActPipeline.untrained(tiny_config())\n"
+        "frames = pipeline.stream(picture, sound, sample_rate=16_000)\n"
+        "print(next(frames).shape)\n"
+    )
+    tests = str(Path(__file__).parent)
+    out = subprocess.run(
+        [sys.executable, "-c", code, tests], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert out.stdout.strip() == f"({HEIGHT}, {WIDTH}, 3)"
+
+
+def test_evaluation_and_training_share_a_process(picture, sound):
+    """Nothing that a stream leaves behind stops a gradient."""
+    config = tiny_config()
+    config.transformer.layer_pattern = ("spatial", "temporal")
+    config.transformer.temporal_windows = (2, 3)
+    pipeline = FlowActPipeline.untrained(config)
+    pipeline(picture, sound, sample_rate=16_000)
+    model = pipeline.transformer
+    text = model.encode_text(pipeline.text_encoder.encode(["She waves."]))
+    inputs = StreamInputs(
+        keyed_normal((1, 4, 3, 4, 6), "x"),
+        torch.full((1, 3), 0.5),
+        torch.arange(3),
+        [text],
+        [0] * 3,
+    )
+    model.denoise(inputs, None).square().sum().backward()
+    assert model.proj_out.weight.grad.abs().sum() > 0
 
 
 def test_seed_decides_the_frames(tiny_pipeline, picture, sound):
@@ -197,6 +254,12 @@ def test_precision_is_what_was_asked_for():
     assert resolve_dtype(Precision.fp32, "cpu") is torch.float32
     assert resolve_dtype(Precision.bf16, "cpu") is torch.bfloat16
     assert resolve_dtype(Precision.auto, "cpu") in (torch.float32, torch.bfloat16)
+
+
+@pytest.mark.parametrize("name", ["tpu", "mps", "meta", "cuda:x", "cuda:99", "cpu 0"])
+def test_devices_that_are_not_there_are_named(name):
+    with pytest.raises(ValueError, match=f"device={name}"):
+        resolve_device(name)
 
 
 def test_the_pipeline_is_at_the_top_of_the_package():

@@ -25,7 +25,7 @@ from flowact.models.embeddings import TIME_SCALE
 from flowact.models.text_encoder import TextInputs
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.pipeline import FlowActPipeline
-from flowact.sampling import load_pipeline, weights_name
+from flowact.runtime import describe, load_pipeline
 from flowact.settings import BenchmarkConfig, ModelConfig
 from flowact.streaming.engine import Engine
 from flowact.streaming.sampler import StreamSampler
@@ -38,19 +38,16 @@ LONG = 3 * MINUTE
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     """Stream ``config.seconds`` of video from file to file and report what it took."""
-    pipeline, dtype = load_pipeline(config)
+    pipeline = load_pipeline(config)
     with tempfile.TemporaryDirectory() as folder:
         _run(pipeline, config, Path(folder), 2.0)  # the first run of a kernel is not its speed
         report = _run(pipeline, config, Path(folder), config.seconds)
-    report |= {
-        "seed": config.seed,
-        "precision": str(dtype).removeprefix("torch."),
-        "weights": weights_name(config, pipeline.trained),
-        "model": pipeline.config.name,
-        "machine": machine(),
-    }
+    report["machine"] = machine()
     if config.ticks:
-        report["tick_against_diffusers"] = compare_tick(pipeline.config, dtype, config.ticks)
+        transformer = pipeline.transformer
+        report["tick_against_diffusers"] = compare_tick(
+            pipeline.config, transformer.dtype, transformer.device, config.ticks
+        )
     return report
 
 
@@ -89,17 +86,18 @@ def _run(
     with writer, bar, closing(engine.run(pipeline.blocks(sound))) as chunks:
         for chunk in chunks:
             with engine.timing.stage("write"):
-                writer.write(chunk[0].cpu().numpy())
+                writer.write(chunk[0].numpy())
             frames += chunk.shape[1]
             bar.update(chunk.shape[1])
             resident.append(process.memory_info().rss / 2**20)
     report = latency_report(engine.timing, frames, geometry, settings)
+    report |= describe(config, pipeline, engine.threads)
     if seconds >= LONG:
-        report |= _endurance(engine.timing.tick_s, resident, geometry)
+        report |= endurance(engine.timing.tick_s, resident, geometry)
     return report
 
 
-def _endurance(ticks: list[float], resident: list[float], geometry: Geometry) -> dict[str, float]:
+def endurance(ticks: list[float], resident: list[float], geometry: Geometry) -> dict[str, float]:
     """Growth of memory after the first minute, and of the tick from the second to the last."""
     minute = round(MINUTE / geometry.chunk_seconds)
     second, last = (statistics.median(t) for t in (ticks[minute : 2 * minute], ticks[-minute:]))
@@ -122,7 +120,9 @@ def write_babble(path: Path, seconds: float, geometry: Geometry) -> None:
             file.writeframes((3000 * swell * random.normal(size=len(now))).astype("<i2").tobytes())
 
 
-def compare_tick(model: ModelConfig, dtype: torch.dtype, pairs: int) -> dict[str, float]:
+def compare_tick(
+    model: ModelConfig, dtype: torch.dtype, device: torch.device, pairs: int
+) -> dict[str, float]:
     """One steady tick against diffusers' model on the same latents, in turn; medians in seconds.
 
     Both have the same width, depth and tokens; ours without its audio adapter, its text and
@@ -138,8 +138,8 @@ def compare_tick(model: ModelConfig, dtype: torch.dtype, pairs: int) -> dict[str
     base = diffusers.HunyuanVideo15Transformer3DModel(**shared).eval()
     flowact = FlowActTransformer3DModel(**dataclasses.asdict(ours)).eval()
     for module in (base, flowact):
-        torch.nn.Module.to(module, dtype)
-    with torch.inference_mode():
+        torch.nn.Module.to(module, device, dtype)
+    with torch.inference_mode(), device:
         tick = _steady_tick(flowact, model)
         call = _base_call(base, model)
         times: dict[str, list[float]] = {"flowact": [], "diffusers": []}
@@ -147,6 +147,8 @@ def compare_tick(model: ModelConfig, dtype: torch.dtype, pairs: int) -> dict[str
             for name, work in (("flowact", tick), ("diffusers", call)):
                 begun = time.perf_counter()
                 work()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
                 times[name].append(time.perf_counter() - begun)
     medians = {f"{name}_s": statistics.median(taken[3:]) for name, taken in times.items()}
     return medians | {"times_as_fast": medians["diffusers_s"] / medians["flowact_s"]}

@@ -45,8 +45,12 @@ def check_output(path: str | Path, *inputs: str | Path, suffix: str = ".mp4") ->
     """
     path = Path(path)
     target = Path(os.path.realpath(path))
+    try:
+        exists = target.exists()
+    except OSError as error:  # such as a name that is too long
+        raise ValueError(f"output {path} cannot be written: {error.strerror}") from error
     for source in inputs:
-        if target.exists() and os.path.exists(source) and target.samefile(source):
+        if exists and os.path.exists(source) and target.samefile(source):
             raise ValueError(f"output {path} is also an input ({source}); name another file")
     if target.is_dir():
         raise ValueError(f"output {path} is a directory; name a file in it")
@@ -54,8 +58,8 @@ def check_output(path: str | Path, *inputs: str | Path, suffix: str = ".mp4") ->
         raise ValueError(f"output {path} must end in {suffix}, the only format written")
     if not target.parent.is_dir():
         raise ValueError(f"output {path}: the folder {target.parent} does not exist; make it first")
-    if target.exists() and not target.is_file():
+    if exists and not target.is_file():
         raise ValueError(f"output {path} is not a regular file; name another")
-    if not os.access(target if target.exists() else target.parent, os.W_OK):
+    if not os.access(target if exists else target.parent, os.W_OK):
         raise ValueError(f"output {path} cannot be written: no permission; name another place")
     return path

@@ -199,13 +199,14 @@ class HunyuanTextEncoder(nn.Module):
         second = diffusers.HunyuanVideo15ImageToVideoPipeline._get_byt5_prompt_embeds(
             self.tokenizer_2, self.text_encoder_2, prompts, device
         )
-        image_embeds = self._encode_image(image)
+        image_embeds = self.encode_image(image)
         if image_embeds is not None:
             image_embeds = image_embeds.expand(len(prompts), -1, -1)
         return TextInputs(*_drop_padding(*first), *_drop_padding(*second), image_embeds)
 
-    def _encode_image(self, image: Image | None) -> Tensor | None:
-        """[1, M, Di], or None without an image encoder."""
+    @torch.no_grad()
+    def encode_image(self, image: Image | None) -> Tensor | None:
+        """[1, M, Di], zeros for no image; None without an image encoder."""
         if self.image_encoder is None:
             if image is not None:
                 raise ValueError(

@@ -1,13 +1,17 @@
 """The benchmark runs and tells all it promises; what it measures is no business of a test."""
 
+from functools import wraps
+
+import diffusers
 import numpy as np
 import pytest
 import torch
 from tiny import tiny_config
 
-from flowact.evaluation.benchmark import benchmark, compare_tick, write_babble
+from flowact.evaluation.benchmark import benchmark, compare_tick, endurance, write_babble
 from flowact.geometry import Geometry
 from flowact.media.audio import probe_audio, stream_audio
+from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.settings import BenchmarkConfig, Precision
 
 
@@ -22,7 +26,7 @@ def report():
 def test_the_report_has_the_keys_of_a_run(report):
     assert report["frames"] == 50
     assert {"fps", "ttff_s", "tick_s", "stage_s", "deadline_misses", "peak_rss_mb"} <= set(report)
-    assert set(report["stage_s"]) == {"audio", "denoise", "decode", "write"}
+    assert set(report["stage_s"]) == {"condition", "denoise", "decode", "write"}
     assert all(seconds > 0 for seconds in report["stage_s"].values())
 
 
@@ -35,9 +39,41 @@ def test_weights_are_called_untrained(report):
     assert "untrained" in report["weights"]
 
 
-def test_a_tick_is_compared_on_equal_terms():
-    told = compare_tick(tiny_config(), torch.float32, pairs=1)
-    assert told["times_as_fast"] == pytest.approx(told["diffusers_s"] / told["flowact_s"])
+def test_a_tick_is_compared_on_equal_terms(monkeypatch):
+    """Both models have the preset's width and depth, and diffusers' gets as many tokens."""
+    made, seen = [], []
+    for kind in (diffusers.HunyuanVideo15Transformer3DModel, FlowActTransformer3DModel):
+        init = kind.__init__
+
+        def recording(self, *args, _init=init, **kwargs):
+            _init(self, *args, **kwargs)
+            made.append(self.config)
+
+        monkeypatch.setattr(kind, "__init__", wraps(init)(recording))
+    forward = diffusers.HunyuanVideo15Transformer3DModel.forward
+
+    def watched(self, x, *args, **kwargs):
+        seen.append(x.shape[2])
+        return forward(self, x, *args, **kwargs)
+
+    monkeypatch.setattr(diffusers.HunyuanVideo15Transformer3DModel, "forward", watched)
+    model = tiny_config()
+    told = compare_tick(model, torch.float32, torch.device("cpu"), pairs=1)
+    base, ours = made
+    for key in ("num_layers", "num_attention_heads", "attention_head_dim", "patch_size"):
+        assert base[key] == ours[key] == getattr(model.transformer, key)
+    assert set(seen) == {model.geometry.buffer_latents}
+    assert all(seconds > 0 for seconds in told.values())
+
+
+def test_endurance_compares_minutes():
+    """Memory after the first minute, and the last minute's tick against the second's."""
+    geometry = Geometry()
+    minute = round(60 / geometry.chunk_seconds)
+    ticks = [9.0] * minute + [2.0] * minute + [5.0] * minute + [3.0] * minute
+    resident = [100.0] * minute + [110.0] + [115.0] * minute
+    told = endurance(ticks, resident, geometry)
+    assert told == {"rss_growth_mb": 5.0, "tick_last_minute_over_second": 1.5}
 
 
 def test_the_sound_is_what_was_asked_for(tmp_path):

@@ -1,14 +1,19 @@
 """A session from samples to frames: ends, pauses, snapshots, and the engine around it."""
 
+import random
 import threading
-from dataclasses import replace
+import time
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 import torch
 
+from flowact.geometry import Geometry
 from flowact.rng import keyed_normal
+from flowact.settings import StreamSettings
 from flowact.streaming.engine import Engine
 from flowact.streaming.prompts import Prompt, PromptSchedule
+from flowact.streaming.sampler import StreamSampler
 
 
 @pytest.fixture
@@ -134,8 +139,52 @@ def test_two_sessions_share_nothing_that_changes(start, wave):
     assert torch.equal(alone, torch.cat(out + list(one.run()), dim=1))
 
 
+def test_a_session_keeps_no_more_as_it_goes(start):
+    """Every tensor that a snapshot reaches, after 8 chunks and after 16."""
+    session, sizes = start(refine_every=3), []
+    for _ in range(2):
+        for _ in range(8):
+            session.push(keyed_normal((7680,), "piece"))
+            list(session.run())
+        sizes.append(held(session.snapshot()))
+    assert sizes[0] == sizes[1] > 0
+
+
+def held(value, seen=None):
+    """Bytes of all storages under ``value``, each counted once."""
+    seen = {} if seen is None else seen
+    if isinstance(value, torch.Tensor):
+        storage = value.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+    elif is_dataclass(value):
+        for f in fields(value):
+            held(getattr(value, f.name), seen)
+    elif isinstance(value, tuple):
+        for item in value:
+            held(item, seen)
+    return sum(seen.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"audio_lag": 2}, "audio_lag is 2; a chunk leaves after 2 ticks"),
+        ({"text_scale": 2.0, "audio_scale": 1.0}, "guidance_embeds"),
+    ],
+)
+def test_settings_that_fit_neither_geometry_nor_model(make_transformer, settings, named):
+    geometry = Geometry(depth=2)
+    with pytest.raises(ValueError, match=named):
+        StreamSampler(make_transformer(), geometry, StreamSettings(**settings))
+
+
+def test_text_of_a_stream_is_clean(make_transformer):
+    with pytest.raises(ValueError, match="text_level"):
+        StreamSampler(make_transformer(text_level="same"), Geometry(), StreamSettings())
+
+
 def test_a_batch_is_its_samples(start, wave):
-    both = frames_of(start(seeds=(3, 4)), wave.expand(2, -1))
+    both = frames_of(start(seeds=(3, 4)), wave)
     assert both.shape[0] == 2
     # In a batch, sums may be taken in another order: at most one step of 255 off.
     one = frames_of(start(seeds=(4,)), wave)
@@ -176,6 +225,44 @@ class TestEngine:
         taker.join(timeout=60)
         assert not taker.is_alive()
         assert len(engine.timing.emitted) == 12
+
+    def test_frames_do_not_depend_on_how_fast_a_stage_is(self, start, wave):
+        """Stages that dawdle at random give the same frames."""
+        session, dawdle = start(), random.Random(0)
+        for name in ("tick", "decode"):
+            stage = getattr(session, name)
+
+            def slowly(*inputs, _stage=stage):
+                time.sleep(dawdle.uniform(0, 0.03))
+                return _stage(*inputs)
+
+            setattr(session, name, slowly)
+        engine = Engine(session, capacity=1, threads=torch.get_num_threads())
+        chunks = list(engine.run(wave.split(3000)))
+        assert torch.equal(torch.cat(chunks, dim=1), frames_of(start(), wave))
+
+    def test_it_can_be_left_and_run_again(self, start, wave):
+        """What was in flight is lost; the session goes on where it is."""
+        engine = Engine(start())
+        run = engine.run(keyed_normal((7680 * 20,), "long").split(7680))
+        next(run)
+        run.close()
+        assert len(list(engine.run(iter(())))) > 0
+
+    def test_a_source_that_never_answers_is_left_behind(self, start, monkeypatch):
+        monkeypatch.setattr("flowact.streaming.engine.PATIENCE", 0.2)
+        answer = threading.Event()
+
+        def silent():
+            yield keyed_normal((7680 * 4,), "start")
+            answer.wait(timeout=30)
+
+        run = Engine(start()).run(silent())
+        next(run)
+        begun = time.monotonic()
+        run.close()
+        assert time.monotonic() - begun < 10
+        answer.set()
 
     def test_timing_counts_calls_apart(self, start, wave):
         engine = Engine(start(refine_every=2))
