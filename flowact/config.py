@@ -54,10 +54,9 @@ def load_config(name: str, words: Sequence[str], kind: type[T]) -> T:
 
 def describe(name: str) -> str:
     """The keys of ``configs/NAME.yaml``: what each means, then all with their values as YAML."""
-    meanings = "\n\n".join(_explained(SCHEMAS[name]))
-    return f"{meanings}\n\nPresets of model: {', '.join(_presets())}\n\n" + OmegaConf.to_yaml(
-        _compose(name, [])
-    )
+    presets = f"Presets of model: {', '.join(_presets())}"
+    values = OmegaConf.to_yaml(_compose(name, []))
+    return "\n\n".join((*_explained(SCHEMAS[name]), presets, values))
 
 
 def _compose(name: str, words: Sequence[str]) -> DictConfig:
@@ -145,7 +144,7 @@ def _check_key(word: str, keys: Sequence[str]) -> None:
         raise ValueError(f"{word!r} is not key=value")
     if key not in keys:
         inside = [k for k in keys if k.startswith(f"{key}.")]
-        near = inside or difflib.get_close_matches(key, keys, n=1, cutoff=0.4)
+        near = inside or difflib.get_close_matches(key, keys, n=1)
         hint = f"the nearest is {near[0]}" if near else "run with --help to see all"
         raise ValueError(f"there is no key {key}; {hint}")
 
@@ -178,7 +177,7 @@ def _explained(kind: type[Any], key: str = "") -> Iterator[str]:
     """What the docstrings of ``kind``, of its bases and of its parts say about their attributes."""
     for base in kind.__mro__[:-1]:
         doc = inspect.cleandoc(base.__doc__ or "")
-        title = f"{key}: {doc.partition(chr(10))[0]}" if key else ""
+        title = f"{key}: {doc.splitlines()[0]}" if key else ""
         attributes = doc.partition("Attributes:\n")[2].partition("\n\n")[0]
         yield "\n".join(filter(None, (title, attributes)))
     for f in dataclasses.fields(kind):

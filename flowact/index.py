@@ -54,31 +54,36 @@ def read_index(folder: Path) -> tuple[ModelConfig, bool]:
     """``write_index`` undone: the settings, and whether the weights are trained.
 
     Raises:
-        ValueError: the folder or a file is missing, or a setting is missing or unknown.
+        ValueError: the folder or a file is missing, or a setting is missing, unknown, of the wrong
+            type or out of range.
     """
     if not folder.is_dir():
         raise ValueError(f"weights={folder}: there is no such folder")
     values = read_json(folder / INDEX)
     transformer = read_json(folder / "transformer" / "config.json")
     try:
+        _check_types(values, TYPES)
         return _model_config(values, transformer, folder), values["trained"]
     except (KeyError, TypeError) as error:
         raise ValueError(f"weights: {folder / INDEX} lacks or does not know {error}") from error
+    except ValueError as error:
+        raise ValueError(f"weights: {folder / INDEX}: {error}") from error
 
 
 def _model_config(values: dict[str, Any], transformer: dict[str, Any], folder: Path) -> ModelConfig:
     stream = dict(values["stream"], update=Update[values["stream"]["update"]])
     known = {f.name for f in dataclasses.fields(TransformerConfig)} & transformer.keys()
-    autoencoder, whisper = values["autoencoder"], values["audio_encoder"]["model"]
+    audio = values["audio_encoder"]
+    own_whisper = folder / audio["model"]
     return ModelConfig(
         name=values["name"],
         height=values["height"],
         width=values["width"],
-        geometry=Geometry(**values["geometry"]),
-        stream=StreamSettings(**stream),
+        geometry=_typed(Geometry, values["geometry"]),
+        stream=_typed(StreamSettings, stream),
         transformer=TransformerConfig(**{key: transformer[key] for key in known}),
-        autoencoder=AutoencoderConfig(AutoencoderKind[autoencoder["kind"]], autoencoder["window"]),
-        text_encoder=TextEncoderConfig(TextEncoderKind[values["text_encoder"]["kind"]]),
+        autoencoder=_typed(AutoencoderConfig, _with_kind(values["autoencoder"], AutoencoderKind)),
+        text_encoder=_typed(TextEncoderConfig, _with_kind(values["text_encoder"], TextEncoderKind)),
         audio_encoder=AudioEncoderConfig(
             AudioEncoderKind[values["audio_encoder"]["kind"]],
             str(folder / whisper) if (folder / whisper).is_file() else whisper,

@@ -132,8 +132,6 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         _check_sizes(self, "model.transformer")
-        if not self.layer_pattern:
-            raise ValueError("model.transformer.layer_pattern is empty; give one kind or more")
 
 
 @dataclass

@@ -16,13 +16,15 @@ from PIL import Image
 
 from flowact.cli import main
 from flowact.settings import SampleConfig
+from flowact.streaming.engine import Engine
 
 ROOT = Path(__file__).parents[1]
 REAL = ROOT.parent / "shared" / "realdata"
 KEYS = {
     "frames", "fps", "video_fps", "ttff_s", "tick_s", "stage_s", "deadline_misses",
     "calls_per_chunk", "nfe_per_chunk", "calls", "refine_calls", "ramp_calls", "peak_rss_mb",
-    "seed", "precision", "weights", "model", "synthetic", "interrupted",
+    "seed", "precision", "device", "threads_per_stage", "weights", "model", "synthetic",
+    "interrupted",
 }  # fmt: skip
 
 
@@ -233,6 +235,35 @@ def test_help_names_every_key(monkeypatch, capsys):
     run(monkeypatch, ["--help"])
     said = capsys.readouterr().out
     assert all(f"\n{key}:" in said for key in ("image", "audio", "output", "prompts", "weights"))
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 3])
+def test_a_signal_between_chunks(monkeypatch, capsys, given, tmp_path, chunks):
+    """Frames in the file, in the report and on the screen agree; without a frame, no file is."""
+    run_engine = Engine.run
+
+    def interrupted(self, audio):
+        for number, frames in enumerate(run_engine(self, audio)):
+            if number == chunks:
+                for _ in range(2):  # an impatient user
+                    os.kill(os.getpid(), signal.SIGINT)
+            yield frames
+
+    monkeypatch.setattr(Engine, "run", interrupted)
+    write_wav(tmp_path / "long.wav", 0.1 * np.random.default_rng(0).normal(size=16_000 * 5))
+    words = given | {"audio": tmp_path / "long.wav"}
+    if not chunks:
+        with pytest.raises(SystemExit) as ended:
+            run(monkeypatch, words)
+        assert ended.value.code == 130
+        assert "before anything was written" in capsys.readouterr().err
+        assert not given["output"].exists()
+        assert not (tmp_path / "video.json").exists()
+        return
+    run(monkeypatch, words)
+    report = json.loads((tmp_path / "video.json").read_text())
+    assert report["interrupted"]
+    assert decoded(given["output"])[0] == report["frames"] == 12 * chunks
 
 
 def test_ctrl_c_leaves_a_playable_file(given, tmp_path):

@@ -32,26 +32,40 @@ AUTOENCODERS: dict[AutoencoderKind, Any] = {
 
 
 def build_autoencoder(config: AutoencoderConfig) -> nn.Module:
-    """An untrained autoencoder; one whose latents have no statistics yet gets those of noise."""
-    arguments = dict(config.config)
-    if config.kind is AutoencoderKind.wan and "latents_mean" not in arguments:
-        arguments |= {
-            "latents_mean": [0.0] * arguments["z_dim"],
-            "latents_std": [1.0] * arguments["z_dim"],
-        }
-    return AUTOENCODERS[config.kind](**arguments)
+    """An untrained autoencoder; one whose latents have no statistics yet gets those of noise.
+
+    Raises:
+        ValueError: the class cannot be made with these arguments.
+    """
+    arguments, kind = dict(config.config), AUTOENCODERS[config.kind]
+    try:
+        if config.kind is AutoencoderKind.wan and "latents_mean" not in arguments:
+            arguments |= {
+                "latents_mean": [0.0] * arguments["z_dim"],
+                "latents_std": [1.0] * arguments["z_dim"],
+            }
+        return kind(**arguments)
+    except Exception as error:  # diffusers checks no argument, so that anything may go wrong
+        raise ValueError(
+            f"model.autoencoder.config does not fit {kind.__name__}: {one_line(error)}"
+        ) from error
 
 
 def build_text_encoder(config: TextEncoderConfig) -> TextEncoder:
     """An untrained text encoder.
 
     Raises:
-        ValueError: the kind exists with its weights only.
+        ValueError: the kind exists with its weights only, or the sizes do not fit each other.
     """
     if config.kind is TextEncoderKind.hunyuan15:
         raise ValueError(
             "this preset streams with its published weights only; give weights=DIR, a folder made "
             "by scripts/import_hunyuan15.py"
+        )
+    if config.width % config.heads:
+        raise ValueError(
+            f"model.text_encoder.width is {config.width}; it must be a multiple of "
+            f"model.text_encoder.heads, {config.heads}"
         )
     return ByteT5TextEncoder.from_sizes(config.width, config.layers, config.heads, config.max_bytes)
 
@@ -103,12 +117,16 @@ def load_diffusers(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """``kind.from_pretrained(folder)`` that accepts no missing, extra or misshapen weight."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"weights: there is no {folder / 'config.json'}")
+    told = diffusers.utils.logging.get_verbosity()
+    diffusers.utils.logging.set_verbosity_error()  # it would warn of what is refused below
     try:
         model, report = kind.from_pretrained(
             folder, torch_dtype=dtype, local_files_only=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
         raise ValueError(f"weights: {folder} cannot be loaded: {one_line(error)}") from error
+    finally:
+        diffusers.utils.logging.set_verbosity(told)
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if keys := sorted(map(str, report[what])):
             named = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
@@ -120,6 +138,7 @@ def check_fit(
     config: ModelConfig,
     transformer: FlowActTransformer3DModel,
     autoencoder: VideoAutoencoder,
+    text_encoder: TextEncoder,
     audio_encoder: AudioEncoder,
 ) -> None:
     """Whether the parts fit each other and the size of the video.
@@ -128,25 +147,32 @@ def check_fit(
         ValueError: they do not; it names what differs.
     """
     geometry, model = config.geometry, transformer.config
-    pairs = {
-        "latent channels": (autoencoder.latent_channels, model.out_channels),
-        "spatial_stride": (autoencoder.spatial_stride, geometry.spatial_stride),
-        "temporal_stride": (autoencoder.temporal_stride, geometry.temporal_stride),
-    }
-    names = {
-        "latent channels": ("the autoencoder", "model.transformer.out_channels"),
-        "spatial_stride": ("the autoencoder", "model.geometry.spatial_stride"),
-        "temporal_stride": ("the autoencoder", "model.geometry.temporal_stride"),
-        "audio features": ("the audio encoder", "model.transformer.audio_feature_dim"),
-        "audio window": ("the geometry", "model.transformer.audio_window"),
-    }
+    # What of which part is how much, and the key that must be as much.
+    rows = [
+        ("latent channels", "autoencoder", autoencoder.latent_channels,
+         "transformer.out_channels", model.out_channels),
+        ("spatial stride", "autoencoder", autoencoder.spatial_stride,
+         "geometry.spatial_stride", geometry.spatial_stride),
+        ("temporal stride", "autoencoder", autoencoder.temporal_stride,
+         "geometry.temporal_stride", geometry.temporal_stride),
+    ]  # fmt: skip
+    if isinstance(text_encoder, ByteT5TextEncoder):
+        rows += [
+            ("width", "text_encoder", text_encoder.model.config.d_model,
+             "transformer.text_embed_dim", model.text_embed_dim),
+        ]  # fmt: skip
     if model.audio_feature_dim is not None:
-        pairs["audio features"] = (audio_encoder.feature_dim, model.audio_feature_dim)
-        pairs["audio window"] = (geometry.latent_window, model.audio_window)
-    for what, (one, other) in pairs.items():
-        if one != other:
-            giver, key = names[what]
-            raise ValueError(f"{what} of {giver} is {one}, {key} is {other}; make them equal")
+        rows += [
+            ("feature size", "audio_encoder", audio_encoder.feature_dim,
+             "transformer.audio_feature_dim", model.audio_feature_dim),
+            ("audio window", "geometry", geometry.latent_window,
+             "transformer.audio_window", model.audio_window),
+        ]  # fmt: skip
+    for what, part, size, key, other in rows:
+        if size != other:
+            raise ValueError(
+                f"the {what} of model.{part} is {size}, model.{key} is {other}; make them equal"
+            )
     cell = geometry.spatial_stride * model.patch_size
     if config.height % cell or config.width % cell:
         raise ValueError(
