@@ -52,6 +52,16 @@ def load_config(name: str, words: Sequence[str], kind: type[T]) -> T:
     return _cross(composed, kind)
 
 
+def load_preset(name: str) -> settings.ModelConfig:
+    """``configs/model/NAME.yaml``, for ``FlowActPipeline.untrained``.
+
+    Raises:
+        ValueError: there is no such preset.
+    """
+    composed = _compose("sample", [f"model={name}"])
+    return _cross(composed.model, settings.ModelConfig)
+
+
 def describe(name: str) -> str:
     """The keys of ``configs/NAME.yaml``: what each means, then all with their values as YAML."""
     presets = f"Presets of model: {', '.join(_presets())}"

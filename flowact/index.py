@@ -2,8 +2,9 @@
 
 import dataclasses
 import json
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flowact.geometry import Geometry
 from flowact.models.components import read_json
@@ -62,7 +63,11 @@ def read_index(folder: Path) -> tuple[ModelConfig, bool]:
     values = read_json(folder / INDEX)
     transformer = read_json(folder / "transformer" / "config.json")
     try:
-        _check_types(values, TYPES)
+        _check_types(values, ModelConfig)
+        if not isinstance(values["trained"], bool):
+            raise ValueError(
+                f"trained is {json.dumps(values['trained'])}; it must be true or false"
+            )
         return _model_config(values, transformer, folder), values["trained"]
     except (KeyError, TypeError) as error:
         raise ValueError(f"weights: {folder / INDEX} lacks or does not know {error}") from error
@@ -70,20 +75,40 @@ def read_index(folder: Path) -> tuple[ModelConfig, bool]:
         raise ValueError(f"weights: {folder / INDEX}: {error}") from error
 
 
+def _check_types(values: dict[str, Any], kind: type[Any], key: str = "") -> None:
+    """Raise ValueError at a value that is not of the type of its field of ``kind``."""
+    for f in dataclasses.fields(kind):
+        if f.name in values:
+            value, wanted = values[f.name], _json_type(f.type)
+            if not isinstance(value, wanted):
+                name = getattr(wanted, "__name__", wanted)
+                raise ValueError(f"{key}{f.name} is {json.dumps(value)}; it must be of type {name}")
+            if dataclasses.is_dataclass(f.type):
+                _check_types(value, cast(type[Any], f.type), f"{key}{f.name}.")
+
+
+def _json_type(kind: Any) -> Any:
+    """What a field of type ``kind`` is in a JSON file, where 2.0 may be written as 2."""
+    if dataclasses.is_dataclass(kind):
+        return dict
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return str
+    return kind | int if kind in (float, float | None) else kind
+
+
 def _model_config(values: dict[str, Any], transformer: dict[str, Any], folder: Path) -> ModelConfig:
     stream = dict(values["stream"], update=Update[values["stream"]["update"]])
     known = {f.name for f in dataclasses.fields(TransformerConfig)} & transformer.keys()
-    audio = values["audio_encoder"]
-    own_whisper = folder / audio["model"]
+    autoencoder, whisper = values["autoencoder"], values["audio_encoder"]["model"]
     return ModelConfig(
         name=values["name"],
         height=values["height"],
         width=values["width"],
-        geometry=_typed(Geometry, values["geometry"]),
-        stream=_typed(StreamSettings, stream),
+        geometry=Geometry(**values["geometry"]),
+        stream=StreamSettings(**stream),
         transformer=TransformerConfig(**{key: transformer[key] for key in known}),
-        autoencoder=_typed(AutoencoderConfig, _with_kind(values["autoencoder"], AutoencoderKind)),
-        text_encoder=_typed(TextEncoderConfig, _with_kind(values["text_encoder"], TextEncoderKind)),
+        autoencoder=AutoencoderConfig(AutoencoderKind[autoencoder["kind"]], autoencoder["window"]),
+        text_encoder=TextEncoderConfig(TextEncoderKind[values["text_encoder"]["kind"]]),
         audio_encoder=AudioEncoderConfig(
             AudioEncoderKind[values["audio_encoder"]["kind"]],
             str(folder / whisper) if (folder / whisper).is_file() else whisper,

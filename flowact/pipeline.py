@@ -64,7 +64,7 @@ class FlowActPipeline:
         audio_encoder: AudioEncoder,
         trained: bool = True,
     ) -> None:
-        components.check_fit(config, transformer, autoencoder, audio_encoder)
+        components.check_fit(config, transformer, autoencoder, text_encoder, audio_encoder)
         self.config = config
         self.transformer = transformer
         self.autoencoder = autoencoder

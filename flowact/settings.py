@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 from flowact.geometry import Geometry
@@ -13,6 +13,14 @@ class Update(Enum):
 
     euler = "euler"
     renoise = "renoise"
+
+
+class LayerKind(StrEnum):
+    """What the tokens of a layer see (design 5)."""
+
+    FULL = "full"
+    SPATIAL = "spatial"
+    TEMPORAL = "temporal"
 
 
 class AutoencoderKind(Enum):
@@ -102,7 +110,11 @@ class StreamSettings:
 
 @dataclass
 class TransformerConfig:
-    """Arguments of ``FlowActTransformer3DModel``, which explains them."""
+    """Arguments of ``FlowActTransformer3DModel``, which explains them.
+
+    Raises:
+        ValueError: a setting is unknown or does not fit another.
+    """
 
     in_channels: int = 65
     out_channels: int = 32
@@ -132,6 +144,31 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         _check_sizes(self, "model.transformer")
+        one_of = {
+            "attention": ("fake_causal", "full"),
+            "context_attention": ("self", "joint"),
+            "text_level": ("zero", "same"),
+            "activation": ("gelu", "gelu-approximate", "linear-silu"),
+        }
+        for key, choices in one_of.items():
+            self._require(key, getattr(self, key) in choices, f"be one of {', '.join(choices)}")
+        kinds, pattern = list(LayerKind), self.layer_pattern
+        known = len(pattern) > 0 and all(kind in kinds for kind in pattern)
+        self._require("layer_pattern", known, f"list kinds among {', '.join(kinds)}")
+        windows = self.temporal_windows
+        two = len(windows) == 2 and min(windows) >= 1
+        self._require("temporal_windows", two, "be two numbers, 1 or more")
+        packed = 2 * self.out_channels + 1
+        rule = f"be 2 x out_channels + 1, {packed}"
+        self._require("in_channels", self.in_channels == packed, rule)
+        axes, head_dim = self.rope_axes_dim, self.attention_head_dim
+        fits = len(axes) == 3 and sum(axes) == head_dim and not any(axis % 2 for axis in axes)
+        rule = f"be three even numbers that sum to attention_head_dim, {head_dim}"
+        self._require("rope_axes_dim", fits, rule)
+
+    def _require(self, key: str, holds: bool, rule: str) -> None:
+        if not holds:
+            raise ValueError(f"model.transformer.{key} is {getattr(self, key)!r}; it must {rule}")
 
 
 @dataclass

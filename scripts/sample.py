@@ -1,4 +1,4 @@
-"""Stream a talking person from an image and an audio file.
+r"""Stream a talking person from an image and an audio file.
 
     python scripts/sample.py image=face.png audio=speech.wav output=video.mp4 \
         [prompt="She waves."] [prompts=schedule.json] [model=demo] [weights=DIR] [seed=0]

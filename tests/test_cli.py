@@ -1,7 +1,9 @@
 """The commands as a user types them: what works, and what ends in one line and exit code 2."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -224,6 +226,76 @@ class TestBadInput:
     def test_weights_that_are_not_there(self, monkeypatch, capsys, given, tmp_path):
         fails(monkeypatch, capsys, given | {"weights": tmp_path / "none"}, "none")
 
+    def test_an_output_whose_name_is_too_long(self, monkeypatch, capsys, given, tmp_path):
+        words = given | {"output": tmp_path / f"{'x' * 300}.mp4"}
+        fails(monkeypatch, capsys, words, "too long")
+
+    @pytest.mark.parametrize(
+        ("change", "named"),
+        [
+            ({"height": "128"}, 'height is "128"; it must be of type int'),
+            ({"height": 0}, "model.height is 0"),
+            ({"trained": "no"}, 'trained is "no"; it must be true or false'),
+            ({"geometry": {"fps": 2.5}}, "geometry.fps is 2.5"),
+            ({"geometry": {"depht": 3}}, "depht"),
+            ({"geometry": []}, "geometry is []"),
+            ({"text_encoder": {"kind": "clip"}}, "clip"),
+            ({"audio_encoder": {"kind": "mel", "model": 5}}, "audio_encoder.model is 5"),
+        ],
+    )
+    def test_an_index_that_was_edited(
+        self, monkeypatch, capsys, given, weights, tmp_path, change, named
+    ):
+        folder = tmp_path / "edited"
+        shutil.copytree(weights, folder)
+        index = folder / "model_index.json"
+        index.write_text(json.dumps(json.loads(index.read_text()) | change))
+        fails(monkeypatch, capsys, given | {"weights": folder}, named)
+        fails(monkeypatch, capsys, given | {"weights": folder}, "model_index.json")
+
+    def test_weights_that_do_not_fit(self, monkeypatch, capfd, given, weights, tmp_path):
+        """One line in all: diffusers' own of the same are held back."""
+        folder = tmp_path / "edited"
+        shutil.copytree(weights, folder)
+        settings = folder / "transformer" / "config.json"
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | {"num_layers": 3}))
+        with pytest.raises(SystemExit):
+            run(monkeypatch, given | {"weights": folder})
+        (line,) = capfd.readouterr().err.strip().splitlines()
+        assert "does not fit: missing keys transformer_blocks.2" in line
+
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [
+            ({"model.autoencoder.kind": "hunyuan15"}, "model.autoencoder.config does not fit"),
+            ({"model.autoencoder.config.base_dim": "abc"}, "model.autoencoder.config does not fit"),
+            ({"model.text_encoder.width": 64}, "model.transformer.text_embed_dim is 128"),
+            ({"model.text_encoder.heads": 3}, "a multiple of model.text_encoder.heads"),
+            ({"model.transformer.audio_window": 9}, "model.transformer.audio_window is 9"),
+        ],
+    )
+    def test_parts_that_do_not_fit(self, monkeypatch, capsys, given, words, named):
+        untrained = {key: value for key, value in given.items() if key != "weights"}
+        fails(monkeypatch, capsys, untrained | words, named)
+
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (OSError(errno.ENOSPC, "No space left on device", "v.json"),
+             "error: No space left on device: v.json\n"),
+            (OSError("gone"), "error: gone\n"),
+        ],
+    )  # fmt: skip
+    def test_a_disk_that_fails_midway(self, monkeypatch, capsys, given, error, said):
+        def work(config):
+            raise error
+
+        monkeypatch.setattr(sys, "argv", ["sample.py", *(f"{k}={v}" for k, v in given.items())])
+        with pytest.raises(SystemExit) as ended:
+            main("sample", SampleConfig, work, "Sample.")
+        assert ended.value.code == 2
+        assert capsys.readouterr().err == said
+
     def test_a_misspelt_key(self, monkeypatch, capsys, given):
         fails(monkeypatch, capsys, given | {"promt": "hello"}, "the nearest is prompt")
 
@@ -264,6 +336,19 @@ def test_a_signal_between_chunks(monkeypatch, capsys, given, tmp_path, chunks):
     report = json.loads((tmp_path / "video.json").read_text())
     assert report["interrupted"]
     assert decoded(given["output"])[0] == report["frames"] == 12 * chunks
+
+
+def test_a_terminal_of_few_characters_ends_no_run():
+    code = (
+        "from flowact.cli import main; from flowact.settings import SampleConfig; "
+        "main('sample', SampleConfig, lambda c: print(c.output), '')"
+    )
+    words = ["image=a", "audio=b", "output=\u4f60.mp4"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "\\u4f60.mp4\n")
 
 
 def test_ctrl_c_leaves_a_playable_file(given, tmp_path):

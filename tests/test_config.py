@@ -5,7 +5,7 @@ import pytest
 from flowact import config as crossing
 from flowact.config import CONFIGS, describe, load_config
 from flowact.geometry import Geometry
-from flowact.settings import SampleConfig, StreamOverrides, StreamSettings
+from flowact.settings import BenchmarkConfig, SampleConfig, StreamOverrides, StreamSettings
 
 GIVEN = ["image=a.png", "audio=b.wav", "output=c.mp4"]
 
@@ -64,9 +64,13 @@ def test_text_may_hold_any_character(text):
     assert config.prompts == f"{text}.json"
 
 
-def test_empty_and_null_text():
-    assert load("prompt=").prompt == ""
-    assert load("prompts=null").prompts is None
+@pytest.mark.parametrize("nothing", ["", "null"])
+def test_an_empty_text_is_as_if_it_had_not_been_given(nothing):
+    assert load("prompt=She waves.", f"prompt={nothing}").prompt == ""
+    assert load(f"prompts={nothing}").prompts is None
+    assert load(f"weights={nothing}", "model=small").weights is None
+    with pytest.raises(ValueError, match="image is missing"):
+        load(f"image={nothing}")
 
 
 def test_the_last_word_wins():
@@ -88,12 +92,52 @@ def test_the_last_word_wins():
         (["model.stream.shift=0"], "shift is 0"),
         (["model.stream.text_scale=2"], "text_scale and stream.audio_scale go together"),
         (["model.geometry.depth=0"], "geometry.depth is 0"),
+        (["+foo=1"], "no key [+]foo"),
+        (["+stream.adio_lag=1"], "nearest is stream.audio_lag"),
+        (["hydra.run.dir=x"], "no key hydra.run.dir"),
+        (["~prompt"], "'~prompt' is not key=value"),
+        (["=3"], "no key ;"),
+        (["stream=null"], "no key stream; the nearest is stream.micro_steps"),
+        (["model="], "model=: .*demo"),
+        (["model=[demo,small]"], "no such preset"),
+        (["prompt=fine", "stream.guidance=2", "seed=1,2"], "^seed=1,2: "),
+        (["model.transformer.layer_pattern=[full"], r"^model.transformer.layer_pattern=\[full: "),
+        (["weights=DIR", "model=small"], "model=small describes an untrained model"),
+        (["model.stream.shift=3", "weights=DIR"], "model.stream.shift=3 describes"),
+        (["seed=99999999999999999999999999"], "seed is 99999999999999999999999999"),
+        (["seed=-1"], "seed is -1"),
+        (["threads=0"], "threads is 0"),
+        (["model.height=0"], "model.height is 0"),
+        (["model.width=-16"], "model.width is -16"),
+        (["model.transformer.patch_size=0"], "model.transformer.patch_size is 0"),
+        (["model.transformer.num_layers=-1"], "model.transformer.num_layers is -1"),
+        (["model.transformer.mlp_ratio=nan"], "model.transformer.mlp_ratio is nan"),
+        (["model.transformer.rope_axes_dim=[0,1,2]"], "model.transformer.rope_axes_dim"),
+        (["model.autoencoder.window=0"], "model.autoencoder.window is 0"),
+        (["model.text_encoder.heads=0"], "model.text_encoder.heads is 0"),
     ],
 )
 def test_mistakes_are_named_in_one_line(words, named):
     with pytest.raises(ValueError, match=named) as caught:
         load(*words)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [("seconds=0", "seconds is 0"), ("ticks=-1", "ticks is -1"), ("seed=-1", "seed")],
+)
+def test_numbers_of_the_benchmark_are_bounded(word, named):
+    with pytest.raises(ValueError, match=named):
+        load_config("benchmark", ["output=b.json", word], BenchmarkConfig)
+
+
+def test_keys_are_explained_and_presets_listed():
+    said = describe("sample")
+    assert "image: the person" in said
+    assert "seed: of the noise" in said
+    assert "micro_steps: model calls per tick" in said
+    assert "Presets of model: demo, hunyuan15, hunyuan15_decoupled, small" in said
 
 
 def test_what_is_missing_is_named():

@@ -69,7 +69,16 @@ def test_the_reference_may_stand_past_the_end():
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
-    [({"depth": 0}, "depth"), ({"long_term": -1}, "long_term"), ({"fps": 30}, "sample_rate")],
+    [
+        ({"depth": 0}, "depth"),
+        ({"long_term": -1}, "long_term"),
+        ({"fps": 30}, "sample_rate"),
+        ({"sample_rate": 0}, "sample_rate"),
+        ({"sample_rate": -16_000}, "sample_rate"),
+        ({"reference_slot": 0}, "reference_slot is 0"),
+        ({"reference_slot": -9}, "reference_slot is -9"),
+        ({"reference_slot": 9}, "reference_slot is 9"),
+    ],
 )
 def test_impossible_numbers_are_refused(wrong, named):
     with pytest.raises(ValueError, match=named):

@@ -10,7 +10,6 @@ text) or ``temporal`` (windows of rows x columns across all latents, no text).
 """
 
 from collections.abc import Sequence
-from enum import StrEnum
 from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
@@ -20,11 +19,7 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from einops import rearrange, repeat
 from torch import Tensor
 
-
-class LayerKind(StrEnum):
-    FULL = "full"
-    SPATIAL = "spatial"
-    TEMPORAL = "temporal"
+from flowact.settings import LayerKind
 
 
 class KeyValue(NamedTuple):

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from flowact.models.attention import (
     Grid,
     KeyValue,
-    LayerKind,
     TextKeyValue,
     context_attention,
     joint_attention,
@@ -20,6 +19,7 @@ from flowact.models.attention import (
 )
 from flowact.models.audio_adapter import AudioCrossAttention
 from flowact.models.rope import Rotary, rotate
+from flowact.settings import LayerKind
 
 
 class Modulation(NamedTuple):

@@ -1,5 +1,6 @@
 """The backbone: an MMDiT with per-latent times and fake-causal attention (paper 2.1, 2.2)."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -18,13 +19,14 @@ from diffusers.models.transformers.transformer_hunyuan_video15 import (
 from einops import rearrange
 from torch import Tensor, nn
 
-from flowact.models.attention import KeyValue, LayerKind, TextKeyValue
+from flowact.models.attention import KeyValue, TextKeyValue
 from flowact.models.audio_adapter import AudioProjector
 from flowact.models.blocks import FlowActBlock, VideoSequence
 from flowact.models.caches import ContextCache, PlacedContext, StreamInputs, TextCache
 from flowact.models.embeddings import TIME_SCALE, GuidanceEmbedding, drop_padding
 from flowact.models.rope import Rotary, rotary, rotate
 from flowact.models.text_encoder import TextInputs
+from flowact.settings import LayerKind, TransformerConfig
 
 
 class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
@@ -92,7 +94,8 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         guidance_embeds: bool = False,
     ) -> None:
         super().__init__()
-        _check_settings(self.config)
+        names = (f.name for f in dataclasses.fields(TransformerConfig))
+        TransformerConfig(**{name: self.config[name] for name in names})  # its rules are ours
         dim = num_attention_heads * attention_head_dim
         patch = (1, patch_size, patch_size)
         self.x_embedder = HunyuanVideo15PatchEmbed(patch, in_channels, dim)
@@ -402,37 +405,3 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             return self._gradient_checkpointing_func(function, *inputs)
         return function(*inputs)
-
-
-def _check_settings(config: Any) -> None:
-    one_of = {
-        "attention": ("fake_causal", "full"),
-        "context_attention": ("self", "joint"),
-        "text_level": ("zero", "same"),
-        "activation": ("gelu", "gelu-approximate", "linear-silu"),
-    }
-    for key, choices in one_of.items():
-        _require(config, key, config[key] in choices, f"be one of {', '.join(choices)}")
-    kinds = [kind.value for kind in LayerKind]
-    pattern = config.layer_pattern
-    known = len(pattern) > 0 and all(kind in kinds for kind in pattern)
-    _require(config, "layer_pattern", known, f"list kinds among {', '.join(kinds)}")
-    windows = config.temporal_windows
-    _require(
-        config, "temporal_windows", len(windows) == 2 and min(windows) >= 1, "be two, 1 or more"
-    )
-    _require(config, "audio_every", config.audio_every >= 1, "be 1 or more")
-    packed = 2 * config.out_channels + 1
-    _require(
-        config, "in_channels", config.in_channels == packed, f"be 2 x out_channels + 1, {packed}"
-    )
-    axes, head_dim = config.rope_axes_dim, config.attention_head_dim
-    fits = len(axes) == 3 and sum(axes) == head_dim and not any(axis % 2 for axis in axes)
-    _require(
-        config, "rope_axes_dim", fits, f"be three even numbers that sum to the head's, {head_dim}"
-    )
-
-
-def _require(config: Any, key: str, holds: bool, rule: str) -> None:
-    if not holds:
-        raise ValueError(f"{key} is {config[key]!r}; it must {rule}")

@@ -10,7 +10,6 @@ from flowact.models import attention
 from flowact.models.attention import (
     Grid,
     KeyValue,
-    LayerKind,
     TextKeyValue,
     attend,
     context_attention,
@@ -19,6 +18,7 @@ from flowact.models.attention import (
     text_attention,
 )
 from flowact.rng import keyed_normal
+from flowact.settings import LayerKind
 
 # The same sums over a few hundred keys in another order, of values around 1; 5e-7 was seen.
 REORDERED = 5e-6

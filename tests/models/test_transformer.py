@@ -41,7 +41,7 @@ def call(make_text) -> Call:
     ],
 )
 def test_a_bad_setting_is_named(make_transformer, key, value):
-    with pytest.raises(ValueError, match=rf"^{key} .*; it must") as caught:
+    with pytest.raises(ValueError, match=rf"^model.transformer.{key} .*; it must") as caught:
         make_transformer(**{key: value})
     assert "\n" not in str(caught.value)
 
