@@ -111,7 +111,7 @@ class FlowActPipeline:
         autoencoder = components.load_diffusers(kind, folder / "vae", dtype)
         text_encoder = components.load_text_encoder(config.text_encoder, folder)
         for module in (transformer, autoencoder, text_encoder):
-            components.settle(module)
+            components.own_memory(module)
         return cls._assembled(
             config,
             transformer,

@@ -11,7 +11,7 @@ from flowact.settings import ImportConfig
 
 
 def work(config: ImportConfig) -> None:
-    from flowact.importing import by_layer, import_hunyuan15
+    from flowact.import_hunyuan15 import by_layer, import_hunyuan15
 
     report = import_hunyuan15(config)
     print(f"{config.output}: {report.weights} weights, {report.bytes / 1e9:.2f} GB")

@@ -70,8 +70,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
     if mask is None and small and query.device.type == "cpu":
         q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query * head_dim**-0.5, key, value))
         weights = torch.bmm(q, k.mT).softmax(dim=-1, dtype=torch.float32).to(v.dtype)
-        heard = torch.bmm(weights, v)
-        return heard.unflatten(0, (batch, heads)).transpose(1, 2)
+        outputs = torch.bmm(weights, v)
+        return outputs.unflatten(0, (batch, heads)).transpose(1, 2)
     if mask is not None:
         mask = mask[:, None, None, :]
     return dispatch_attention_fn(query, key, value, attn_mask=mask)
@@ -117,13 +117,13 @@ def stream_attention(
     """
     if kind is LayerKind.TEMPORAL:
         return _windowed(query, seen, grid)
-    heard = []
+    outputs = []
     for index, latents in _runs(tuple(text_of_latent)):
         if kind is LayerKind.SPATIAL:
-            heard.append(_within_latents(query[:, latents], own.of(latents), texts[index]))
+            outputs.append(_within_latents(query[:, latents], own.of(latents), texts[index]))
         else:
-            heard.append(_with_text(query[:, latents], seen, texts[index]))
-    return torch.cat(heard, dim=1)
+            outputs.append(_with_text(query[:, latents], seen, texts[index]))
+    return torch.cat(outputs, dim=1)
 
 
 def joint_attention(

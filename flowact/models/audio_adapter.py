@@ -60,5 +60,5 @@ class AudioCrossAttention(nn.Module):
             rearrange(y, "b f n (h d) -> (b f) n h d", h=self.heads)
             for y in (self.to_q(self.norm(x)), self.to_k(audio), self.to_v(audio))
         )
-        heard = attend(self.norm_q(query), self.norm_k(key), value)
-        return x + self.to_out(rearrange(heard, "(b f) n h d -> b f n (h d)", f=latents))
+        out = attend(self.norm_q(query), self.norm_k(key), value)
+        return x + self.to_out(rearrange(out, "(b f) n h d -> b f n (h d)", f=latents))

@@ -126,10 +126,10 @@ class FlowActBlock(nn.Module):
         """Text tokens [B, L, dim] through the layer, and the keys and values they leave."""
         branch = self._text_branch()
         mod = _modulation(branch, emb)
-        (query, key), value = self._qk_v(branch, text, mod)
+        (query, key), value = self._project(branch, text, mod)
         own = TextKeyValue(key, value, mask)
-        text = _attended(branch, text, text_attention(query, own), mod)
-        return _fed(branch, text, mod), own
+        text = _add_attention(branch, text, text_attention(query, own), mod)
+        return _add_feed_forward(branch, text, mod), own
 
     def run_video(
         self,
@@ -153,7 +153,7 @@ class FlowActBlock(nn.Module):
         x, new = video.x, video.context
         branch = self._video_branch()
         mod = _modulation(branch, video.emb)
-        qk, value = self._qk_v(branch, x, mod)
+        qk, value = self._project(branch, x, mod)
         query, key = rotate(qk, video.angles)
         turned, grid = KeyValue(key, value), Grid(*video.size, self.windows)
         parts = []
@@ -172,10 +172,10 @@ class FlowActBlock(nn.Module):
                     grid,
                 )
             )
-        x = self._with_audio(_attended(branch, x, torch.cat(parts, dim=1), mod), video.audio)
+        x = self._with_audio(_add_attention(branch, x, torch.cat(parts, dim=1), mod), video.audio)
         # Copies: a view would keep the whole pass alive for as long as memory keeps the latents.
         left = KeyValue(qk[1, :, :new].clone(), value[:, :new].clone())
-        return _fed(branch, x, mod), left
+        return _add_feed_forward(branch, x, mod), left
 
     def forward(
         self, video: VideoSequence, text: Tensor, text_emb: Tensor, mask: Tensor | None
@@ -183,18 +183,20 @@ class FlowActBlock(nn.Module):
         """Video and text [B, L, dim] attending to everything, as in the base: both, after it."""
         video_branch, text_branch = self._video_branch(), self._text_branch()
         mod, text_mod = _modulation(video_branch, video.emb), _modulation(text_branch, text_emb)
-        qk, value = self._qk_v(video_branch, video.x, mod)
+        qk, value = self._project(video_branch, video.x, mod)
         query, key = rotate(qk, video.angles)
-        (text_query, text_key), text_value = self._qk_v(text_branch, text, text_mod)
+        (text_query, text_key), text_value = self._project(text_branch, text, text_mod)
         out, text_out = joint_attention(
             query,
             KeyValue(key, value),
             text_query,
             TextKeyValue(text_key, text_value, mask),
         )
-        x = self._with_audio(_attended(video_branch, video.x, out, mod), video.audio)
-        text = _attended(text_branch, text, text_out, text_mod)
-        return _fed(video_branch, x, mod), _fed(text_branch, text, text_mod)
+        x = self._with_audio(_add_attention(video_branch, video.x, out, mod), video.audio)
+        text = _add_attention(text_branch, text, text_out, text_mod)
+        return _add_feed_forward(video_branch, x, mod), _add_feed_forward(
+            text_branch, text, text_mod
+        )
 
     def _with_audio(self, x: Tensor, audio: Tensor | None) -> Tensor:
         """``x`` with what its last latents hear, those that ``audio`` is of."""
@@ -231,7 +233,7 @@ class FlowActBlock(nn.Module):
             self.ff_context,
         )
 
-    def _qk_v(self, branch: Branch, x: Tensor, mod: Modulation) -> tuple[Tensor, Tensor]:
+    def _project(self, branch: Branch, x: Tensor, mod: Modulation) -> tuple[Tensor, Tensor]:
         """Normalised queries and keys, stacked to be handled as one, and values."""
         x = _modulate(x, mod.shift_attn, mod.scale_attn)
         qk = torch.stack((branch.to_q(x), branch.to_k(x))).unflatten(-1, (self.heads, -1))
@@ -251,12 +253,12 @@ def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, normed, 1 + scale)
 
 
-def _attended(branch: Branch, x: Tensor, heard: Tensor, mod: Modulation) -> Tensor:
+def _add_attention(branch: Branch, x: Tensor, out: Tensor, mod: Modulation) -> Tensor:
     """The residual with what attention brought."""
-    return torch.addcmul(x, mod.gate_attn, branch.to_out(heard.flatten(-2)))
+    return torch.addcmul(x, mod.gate_attn, branch.to_out(out.flatten(-2)))
 
 
-def _fed(branch: Branch, x: Tensor, mod: Modulation) -> Tensor:
+def _add_feed_forward(branch: Branch, x: Tensor, mod: Modulation) -> Tensor:
     """The residual with what the feed-forward brings."""
     hidden = branch.feed_forward(_modulate(x, mod.shift_mlp, mod.scale_mlp))
     return torch.addcmul(x, mod.gate_mlp, hidden)

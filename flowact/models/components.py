@@ -181,7 +181,7 @@ def check_fit(
         )
 
 
-def settle(module: nn.Module) -> None:
+def own_memory(module: nn.Module) -> None:
     """Copy weights that are mapped from a file into memory of their own.
 
     Mapped weights start at any byte, and kernels round by alignment: without this, a loaded

@@ -327,16 +327,16 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         """Channels [B, in_channels, F, H, W] and times [B, F] as tokens of the first layer."""
         patch = self.config.patch_size
         rows, columns = packed.shape[-2] // patch, packed.shape[-1] // patch
-        heard = None
+        audio_tokens = None
         if audio is not None and self.audio_projector is not None:
-            heard = self.audio_projector(audio)
+            audio_tokens = self.audio_projector(audio)
         return VideoSequence(
             self.x_embedder(packed).unflatten(1, (packed.shape[2], -1)),
             self._video_time(time, guidance, context),
             self._rotary(positions, (rows, columns)),
             (rows, columns),
             context,
-            heard,
+            audio_tokens,
         )
 
     def _velocity(self, x: Tensor, sequence: VideoSequence) -> Tensor:

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from flowact.config import load_config
-from flowact.importing import ImportReport, import_hunyuan15
+from flowact.import_hunyuan15 import ImportReport, import_hunyuan15
 from flowact.settings import ImportConfig
 
 CHAT_TEMPLATE = (

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from whisper.model import AudioEncoder as WhisperAudioEncoder
 
-from flowact.importing import PARTS, by_layer
+from flowact.import_hunyuan15 import PARTS, by_layer
 from flowact.models.audio_encoder import WhisperEncoder
 from flowact.models.components import load_transformer, save_whisper
-from flowact.models.import_hunyuan15 import plan_import, write_transformer
+from flowact.models.hunyuan15_weights import plan_import, write_transformer
 from flowact.models.text_encoder import TextInputs
 from flowact.pipeline import FlowActPipeline
 from flowact.rng import keyed_normal

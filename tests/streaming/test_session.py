@@ -7,8 +7,10 @@ from dataclasses import fields, is_dataclass, replace
 
 import pytest
 import torch
+from tiny import tiny_config
 
 from flowact.geometry import Geometry
+from flowact.pipeline import FlowActPipeline
 from flowact.rng import keyed_normal
 from flowact.settings import StreamSettings
 from flowact.streaming.engine import Engine
@@ -47,6 +49,20 @@ def frames_of(session, wave, cut=None):
 def test_the_video_lasts_as_long_as_the_audio(start, wave, samples):
     frames = frames_of(start(), wave[:samples])
     assert frames.shape[1] == max(1, -(-samples // 640))
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_the_second_geometry_streams_by_the_same_laws(picture, wave, chunks):
+    """Chunks of 8 frames, 4 at once: n + 3 ticks, whatever the pieces the audio comes in."""
+    config = tiny_config()
+    config.geometry = replace(config.geometry, chunk_latents=2, depth=4, long_term=2)
+    pipeline = FlowActPipeline.untrained(config)
+    samples = chunks * config.geometry.chunk_samples - 100
+    engine = Engine(pipeline.session(picture), threads=torch.get_num_threads())
+    frames = torch.cat(list(engine.run([wave[:samples]])), dim=1)
+    assert engine.timing.calls == chunks + 3
+    assert frames.shape[1] == chunks * 8
+    assert torch.equal(frames, frames_of(pipeline.session(picture), wave[:samples], cut=3000))
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 4])

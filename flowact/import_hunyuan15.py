@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from flowact.index import WHISPER, write_index
 from flowact.models.audio_encoder import WhisperEncoder, load_whisper
 from flowact.models.components import one_line, save_whisper
-from flowact.models.import_hunyuan15 import TransformerImport, plan_import, write_transformer
+from flowact.models.hunyuan15_weights import TransformerImport, plan_import, write_transformer
 from flowact.settings import (
     AudioEncoderConfig,
     AudioEncoderKind,
