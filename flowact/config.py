@@ -1,4 +1,4 @@
-"""The one crossing from the command line, by Hydra, to the dataclasses of ``flowact.settings``.
+"""The one crossing from the command line, by Hydra, to the dataclasses of runs and settings.
 
 Nothing below this file imports hydra or omegaconf.
 """
@@ -17,14 +17,14 @@ from hydra.errors import HydraException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from flowact import settings
+from flowact import runs, settings
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 SCHEMAS: dict[str, type[Any]] = {
-    "sample": settings.SampleConfig,
-    "benchmark": settings.BenchmarkConfig,
-    "import_hunyuan15": settings.ImportConfig,
+    "sample": runs.SampleConfig,
+    "benchmark": runs.BenchmarkConfig,
+    "import_hunyuan15": runs.ImportConfig,
 }
 
 ERRORS = (HydraException, OmegaConfBaseException)

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from flowact.pipeline import FlowActPipeline
-from flowact.settings import Precision, RunConfig
+from flowact.runs import Precision, RunConfig
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from flowact.media.files import check_output
 from flowact.media.image import load_image
 from flowact.media.writer import VideoWriter
 from flowact.pipeline import FlowActPipeline
+from flowact.runs import SampleConfig
 from flowact.runtime import describe, load_pipeline
-from flowact.settings import SampleConfig
 from flowact.streaming.engine import Engine
 from flowact.streaming.prompts import PromptSchedule, load_schedule
 

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from flowact.cli import main
-from flowact.settings import BenchmarkConfig
+from flowact.runs import BenchmarkConfig
 
 
 def work(config: BenchmarkConfig) -> None:

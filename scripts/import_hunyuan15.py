@@ -7,7 +7,7 @@ hard links to the source's files where the file system has them: leave both fold
 """
 
 from flowact.cli import main
-from flowact.settings import ImportConfig
+from flowact.runs import ImportConfig
 
 
 def work(config: ImportConfig) -> None:

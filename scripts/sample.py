@@ -7,7 +7,7 @@ The video lasts as long as the audio. Beside it a report, video.json, says how i
 """
 
 from flowact.cli import main
-from flowact.settings import SampleConfig
+from flowact.runs import SampleConfig
 
 
 def work(config: SampleConfig) -> None:

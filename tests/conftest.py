@@ -1,5 +1,7 @@
 """A tiny real backbone and prompts for it, drawn by key, for every test that needs one."""
 
+import dataclasses
+
 import pytest
 import torch
 from PIL import Image
@@ -11,23 +13,11 @@ from flowact.pipeline import FlowActPipeline
 from flowact.rng import keyed_normal
 
 TEXT_DIM = 12
-TINY = dict(
-    in_channels=9,
-    out_channels=4,
-    num_attention_heads=2,
-    attention_head_dim=24,
-    num_layers=2,
-    num_refiner_layers=1,
-    mlp_ratio=2.0,
-    text_embed_dim=TEXT_DIM,
-    text_embed_2_dim=None,
-    image_embed_dim=None,
-    rope_axes_dim=(8, 8, 8),
-    audio_feature_dim=6,
-    audio_window=8,
-    audio_tokens=3,
-    audio_dim=8,
-)
+TINY = dataclasses.asdict(tiny_config().transformer) | {
+    "text_embed_dim": TEXT_DIM,
+    "audio_feature_dim": 6,
+    "layer_pattern": ("full",),
+}
 
 
 @torch.no_grad()

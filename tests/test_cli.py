@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from flowact.cli import main
-from flowact.settings import SampleConfig
+from flowact.runs import SampleConfig
 from flowact.streaming.engine import Engine
 
 ROOT = Path(__file__).parents[1]
@@ -340,7 +340,7 @@ def test_a_signal_between_chunks(monkeypatch, capsys, given, tmp_path, chunks):
 
 def test_a_terminal_of_few_characters_ends_no_run():
     code = (
-        "from flowact.cli import main; from flowact.settings import SampleConfig; "
+        "from flowact.cli import main; from flowact.runs import SampleConfig; "
         "main('sample', SampleConfig, lambda c: print(c.output), '')"
     )
     words = ["image=a", "audio=b", "output=\u4f60.mp4"]

@@ -5,7 +5,8 @@ import pytest
 from flowact import config as crossing
 from flowact.config import CONFIGS, describe, load_config
 from flowact.geometry import Geometry
-from flowact.settings import BenchmarkConfig, SampleConfig, StreamOverrides, StreamSettings
+from flowact.runs import BenchmarkConfig, SampleConfig, StreamOverrides
+from flowact.settings import StreamSettings
 
 GIVEN = ["image=a.png", "audio=b.wav", "output=c.mp4"]
 

@@ -14,13 +14,8 @@ from flowact.models.audio_encoder import MelEncoder, WhisperEncoder
 from flowact.models.components import build_autoencoder, build_text_encoder
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.models.vae import wrap_autoencoder
-from flowact.settings import (
-    AudioEncoderKind,
-    ModelConfig,
-    SampleConfig,
-    TextEncoderKind,
-    TransformerConfig,
-)
+from flowact.runs import SampleConfig
+from flowact.settings import AudioEncoderKind, ModelConfig, TextEncoderKind, TransformerConfig
 
 # Parameters of the backbone without its audio adapter, of the adapter, and of the autoencoder.
 SIZES = {

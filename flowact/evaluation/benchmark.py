@@ -25,8 +25,9 @@ from flowact.models.embeddings import TIME_SCALE
 from flowact.models.text_encoder import TextInputs
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.pipeline import FlowActPipeline
+from flowact.runs import BenchmarkConfig
 from flowact.runtime import describe, load_pipeline
-from flowact.settings import BenchmarkConfig, ModelConfig
+from flowact.settings import ModelConfig
 from flowact.streaming.engine import Engine
 from flowact.streaming.sampler import StreamSampler
 from flowact.streaming.state import Conditions

@@ -12,7 +12,7 @@ from flowact.evaluation.benchmark import benchmark, compare_tick, endurance, wri
 from flowact.geometry import Geometry
 from flowact.media.audio import probe_audio, stream_audio
 from flowact.models.transformer import FlowActTransformer3DModel
-from flowact.settings import BenchmarkConfig, Precision
+from flowact.runs import BenchmarkConfig, Precision
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from transformers import (
 
 from flowact.config import load_config
 from flowact.import_hunyuan15 import ImportReport, import_hunyuan15
-from flowact.settings import ImportConfig
+from flowact.runs import ImportConfig
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
