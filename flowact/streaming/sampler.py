@@ -24,13 +24,16 @@ class Context:
 
     Attributes:
         entries: the latents, in the order of ``Geometry.slots``.
-        placed: those that have a cache; None if none has.
+        placed: those that were encoded before, in their slots; None if none was.
         new: the others and their positions, to be encoded by the next call; None if there are none.
+        cache: what the new ones left when they were encoded; it is put in place only for a further
+            call, which a distilled model does not make.
     """
 
     entries: tuple[MemoryLatent, ...]
     placed: PlacedContext | None
     new: tuple[Tensor, Tensor] | None
+    cache: ContextCache | None = None
 
 
 class StreamSampler:
@@ -185,6 +188,7 @@ class StreamSampler:
             None if audio is None else audio.to(self.model.dtype),
             self._scales(x),
         )
+        context = self._placed(context)
         if context.new is None:
             v = self.model.denoise(stream, context.placed)
         else:
@@ -196,6 +200,7 @@ class StreamSampler:
             raise ValueError("stream.guidance needs the empty prompt; conditions.null_text is None")
         null_audio = None if stream.audio is None else torch.zeros_like(stream.audio)
         null = replace(stream, texts=[null_text], text_of_latent=[0] * len(texts), audio=null_audio)
+        context = self._placed(context)
         uncond = self.model.denoise(null, context.placed).float()
         return uncond + self.settings.guidance * (v.float() - uncond), context
 
@@ -239,13 +244,18 @@ class StreamSampler:
         A latent that sees only itself keeps its cache for life; joint context is a new set every
         tick.
         """
-        assert context.new is not None
-        placed = self.model.place_context(cache, context.new[1]).after(context.placed)
         entries = context.entries
         if self.model.config.context_attention == "self":
             caches = iter(cache.split())
             entries = tuple(e if e.cache else replace(e, cache=next(caches)) for e in entries)
-        return Context(entries, placed, None)
+        return replace(context, entries=entries, cache=cache)
+
+    def _placed(self, context: Context) -> Context:
+        """``context`` with all that is encoded in its slots."""
+        if context.new is None or context.cache is None:
+            return context
+        placed = self.model.place_context(context.cache, context.new[1]).after(context.placed)
+        return Context(context.entries, placed, None)
 
     def _remember(self, memory: Memory, chunk: QueuedChunk) -> Memory:
         newest = MemoryLatent(
