@@ -1,0 +1,265 @@
+"""A data set of actors on disk: videos with sound, the truth of each, and their manifest."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import wave
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from tqdm import tqdm
+
+from flowact.data.actors.clip import ActorClip, ActorSeeds, make_clip
+from flowact.data.actors.phones import SAMPLE_RATE
+from flowact.data.actors.renderer import Renderer
+from flowact.data.actors.speech import Synthesiser, best_synthesiser
+from flowact.data.actors.tracks import Tracks
+from flowact.data.manifest import Clip, from_json, to_json, write_manifest
+from flowact.data.splits import derived_seed, split_of
+from flowact.geometry import Geometry
+from flowact.media.writer import VideoWriter
+from flowact.runs import MakeActorsConfig, Speech
+
+RECIPE = "dataset.json"
+VIDEOS, TRUTH = "videos", "truth"
+LANDMARK = "landmark."
+"""Before the names of landmarks in truth files: some are those of tracks too."""
+FPS = Geometry().fps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a data set of actors is made from.
+
+    Clip ``i`` has the seed ``seed + i // takes``; takes of one seed differ in their motion alone.
+
+    Attributes:
+        clips: how many.
+        seconds: length of each, rounded to whole frames.
+        seed: of the first clip.
+        height, width: in pixels, both even.
+        framing: head to hips, or the full body.
+        takes: clips of each seed.
+        synthesiser: of the speech.
+
+    Raises:
+        ValueError: a number is out of range, or the seeds are not all of one split.
+    """
+
+    clips: int
+    seconds: float
+    seed: int
+    height: int
+    width: int
+    framing: Literal["hips", "full"] = "hips"
+    takes: int = 1
+    synthesiser: Synthesiser = "formant"
+
+    def __post_init__(self) -> None:
+        for name in ("clips", "takes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if not 1 / FPS <= self.seconds < float("inf"):
+            raise ValueError(f"seconds is {self.seconds}; it must be {1 / FPS}, a frame, or more")
+        last = self.seed + (self.clips - 1) // self.takes
+        splits = (split_of(self.seed), split_of(last))
+        if splits[0] != splits[1]:
+            raise ValueError(
+                f"seeds {self.seed} to {last} go from the {splits[0]} to the {splits[1]} split; "
+                "take fewer clips or another seed"
+            )
+
+    @classmethod
+    def of(cls, config: MakeActorsConfig) -> Self:
+        chosen = config.synthesiser
+        return cls(
+            clips=config.clips,
+            seconds=config.seconds,
+            seed=config.seed,
+            height=config.height,
+            width=config.width,
+            framing=config.framing.value,
+            takes=config.takes,
+            synthesiser=best_synthesiser() if chosen is Speech.auto else chosen.value,
+        )
+
+    @property
+    def frames(self) -> int:
+        return round(self.seconds * FPS)
+
+    def id(self, index: int) -> str:
+        return f"actor-{self.seed + index // self.takes:07d}-t{index % self.takes}"
+
+    def seeds(self, index: int) -> ActorSeeds:
+        seeds = ActorSeeds.of(self.seed + index // self.takes)
+        take = index % self.takes
+        if take == 0:
+            return seeds
+        return replace(seeds, motion=derived_seed(seeds.motion, f"take {take}"))
+
+
+def write_dataset(output: Path, recipe: Recipe, workers: int | None = None) -> None:
+    """Fill the folder ``output``: ``manifest.jsonl``, videos, truth and ``dataset.json``.
+
+    Clips that an earlier run has completed are kept; a kill leaves no half-written file in place.
+
+    Args:
+        output: a new or empty folder, or one that was begun with the same recipe.
+        workers: processes; None starts one per core.
+
+    Raises:
+        ValueError: ``output`` holds something else or cannot be written, the synthesiser is not
+            installed, or a worker was killed.
+    """
+    _claim(output, recipe)
+    for stale in output.glob(".actor-*"):  # of a run that was killed
+        shutil.rmtree(stale, ignore_errors=True)
+    missing = [index for index in range(recipe.clips) if not _complete(output, recipe.id(index))]
+    workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
+    made = _make_all(partial(_make_clip, output, recipe), missing, workers)
+    with tqdm(total=recipe.clips, initial=recipe.clips - len(missing), unit="clip") as bar:
+        for _ in made:
+            bar.update()
+    write_manifest(output, (_row(output, recipe.id(index)) for index in range(recipe.clips)))
+
+
+def load_truth(path: str | Path) -> tuple[Tracks, dict[str, NDArray[np.float32]]]:
+    """The tracks of a truth file, and the landmarks (see ``Renderer.landmarks``).
+
+    Raises:
+        ValueError: the file is not there, damaged, or not a truth file.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"truth file {path} cannot be read: {error}") from error
+    if absent := sorted({f.name for f in fields(Tracks)} - set(arrays)):
+        raise ValueError(f"truth file {path} has no {', '.join(absent)}; make the data set anew")
+    tracks = Tracks(**{f.name: arrays.pop(f.name) for f in fields(Tracks)})
+    return tracks, {name.removeprefix(LANDMARK): array for name, array in arrays.items()}
+
+
+def _claim(output: Path, recipe: Recipe) -> None:
+    """Make ``output`` a folder of this recipe, unless it is one of something else."""
+    told = {"split": split_of(recipe.seed), **asdict(recipe)}
+    file = output / RECIPE
+    if file.is_file():
+        theirs = _read_recipe(file)
+        if differing := [key for key in told if theirs.get(key) != told[key]]:
+            values = ", ".join(f"{key}={theirs.get(key)}" for key in differing)
+            raise ValueError(f"{output} was made with {values}; give the same, or another folder")
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"output {output} is not an empty folder; name a new one")
+    try:
+        for name in (VIDEOS, TRUTH):
+            (output / name).mkdir(parents=True, exist_ok=True)
+        aside = file.with_suffix(".aside")
+        aside.write_text(json.dumps(told, indent=2) + "\n")
+        aside.replace(file)
+    except OSError as error:
+        raise ValueError(f"output {output} cannot be written: {error.strerror}") from error
+
+
+def _read_recipe(file: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(file.read_text()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file} is damaged; name another folder") from error
+
+
+def _make_all(make: Callable[[int], None], indices: list[int], workers: int) -> Iterator[None]:
+    """Clip after clip, as they are done; in this process if one worker is enough."""
+    if workers == 1:
+        yield from map(make, indices)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_parent) as pool:
+        try:
+            yield from pool.map(make, indices)
+        except BrokenProcessPool as error:
+            raise ValueError(
+                "a worker was killed, perhaps for want of memory; run again with fewer workers"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _make_clip(output: Path, recipe: Recipe, index: int) -> None:
+    """Make a clip's files aside, then rename them; its truth, which tells it is complete, last."""
+    name = recipe.id(index)
+    aside = output / f".{name}.{os.getpid()}"
+    aside.mkdir()
+    clip = make_clip(recipe.seeds(index), recipe.frames, recipe.synthesiser)
+    renderer = Renderer(clip.identity, recipe.height, recipe.width, recipe.framing)
+    video, truth = aside / "video.mp4", aside / "truth.safetensors"
+    _write_video(video, aside / "sound.wav", clip, renderer, recipe)
+    landmarks = {LANDMARK + key: rows for key, rows in renderer.landmarks(clip.tracks).items()}
+    row = to_json(_described(clip, name, recipe.frames))
+    truth.write_bytes(save({**clip.tracks.arrays(), **landmarks}, metadata={"clip": row}))
+    video.replace(_video(output, name))
+    truth.replace(_truth(output, name))
+    shutil.rmtree(aside)
+
+
+def _write_video(
+    video: Path, sound: Path, clip: ActorClip, renderer: Renderer, recipe: Recipe
+) -> None:
+    with wave.open(str(sound), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        samples = clip.soundtrack.samples.clip(-1, 1) * np.iinfo(np.int16).max
+        file.writeframes(samples.round().astype("<i2").tobytes())
+    with VideoWriter(
+        video, recipe.height, recipe.width, FPS, sound, metadata={}, made_by="drawing"
+    ) as writer:
+        for first in range(0, recipe.frames, FPS):  # a second at a time, for little memory
+            writer.write(renderer.render(clip.tracks[first : first + FPS]))
+
+
+def _described(clip: ActorClip, name: str, frames: int) -> Clip:
+    here = Path()
+    return Clip(
+        id=name,
+        video=_video(here, name).as_posix(),
+        fps=float(FPS),
+        frames=frames,
+        appearance=clip.appearance,
+        intervals=clip.intervals,
+        truth=_truth(here, name).as_posix(),
+        seeds=asdict(clip.seeds),
+    )
+
+
+def _video(output: Path, name: str) -> Path:
+    return output / VIDEOS / f"{name}.mp4"
+
+
+def _truth(output: Path, name: str) -> Path:
+    return output / TRUTH / f"{name}.safetensors"
+
+
+def _complete(output: Path, name: str) -> bool:
+    return _video(output, name).is_file() and _truth(output, name).is_file()
+
+
+def _row(output: Path, name: str) -> Clip:
+    """The clip's line of the manifest, which its truth file carries."""
+    with safe_open(_truth(output, name), framework="numpy") as file:
+        return from_json(file.metadata()["clip"])

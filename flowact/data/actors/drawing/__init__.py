@@ -1,0 +1,1 @@
+"""The parts that a figure is drawn of."""
