@@ -28,6 +28,8 @@ SILENT_PEAK = 1e-4
 # Floating-point files in integer units reach this; anything larger, like NaN, is not sound.
 LARGEST_SAMPLE = 2.0**31
 PROBE_SECONDS = 1.0
+# Containers round the times of packets to a millisecond or so; more is a gap.
+GAP_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,48 @@ def stream_audio(
     with _named_errors(path):
         for block in _resample(_decode(path), sample_rate, layout, block_seconds):
             yield block[0] if layout == "mono" else block
+
+
+def timed_audio(
+    path: str | Path, sample_rate: int, block_seconds: float = 1.0
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """A sound track in mono on its file's clock, with its late start and its gaps left open.
+
+    Args:
+        path: a file that ``probe_audio`` accepts.
+        sample_rate: samples per second to be given.
+        block_seconds: length of a block; the last before a gap may be shorter.
+
+    Yields:
+        The number of a block's first sample, sample 0 being at the file's time 0, and the block,
+        float32 [samples].
+
+    Raises:
+        ValueError: as ``probe_audio``, but for samples that are not finite.
+    """
+    with _named_errors(path):
+        for _, run in groupby(_decode(path), _RunNumber()):
+            first = next(run)
+            position = round((first.time or 0.0) * sample_rate)
+            for block in _resample(chain([first], run), sample_rate, "mono", block_seconds):
+                yield position, block[0]
+                position += block.shape[1]
+
+
+class _RunNumber:
+    """Numbers the runs of frames that follow each other in time without a gap."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._end: float | None = None
+
+    def __call__(self, frame: AudioFrame) -> int:
+        if self._end is None or abs((frame.time or 0.0) - self._end) > GAP_SECONDS:
+            self._number += 1
+            self._end = frame.time or 0.0
+        # Counted in samples, so that rounded time stamps do not add up.
+        self._end += frame.samples / frame.sample_rate
+        return self._number
 
 
 def audio_blocks(
