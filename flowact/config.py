@@ -18,6 +18,7 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flowact import runs, settings
+from flowact.data import settings as data
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -25,6 +26,12 @@ SCHEMAS: dict[str, type[Any]] = {
     "sample": runs.SampleConfig,
     "benchmark": runs.BenchmarkConfig,
     "import_hunyuan15": runs.ImportConfig,
+    "train_probe": runs.TrainProbeConfig,
+    "evaluate": runs.EvaluateConfig,
+    "make_actors": runs.MakeActorsConfig,
+    "show_windows": runs.ShowWindowsConfig,
+    "preprocess": data.PreprocessConfig,
+    "check_manifest": data.CheckManifestConfig,
 }
 
 ERRORS = (HydraException, OmegaConfBaseException)
@@ -64,17 +71,19 @@ def load_preset(name: str) -> settings.ModelConfig:
 
 def describe(name: str) -> str:
     """The keys of ``configs/NAME.yaml``: what each means, then all with their values as YAML."""
-    presets = f"Presets of model: {', '.join(_presets())}"
+    presets = [f"Presets of model: {', '.join(_presets())}"] if _has_model(name) else []
     values = OmegaConf.to_yaml(_compose(name, []))
-    return "\n\n".join((*_explained(SCHEMAS[name]), presets, values))
+    return "\n\n".join((*_explained(SCHEMAS[name]), *presets, values))
 
 
 def _compose(name: str, words: Sequence[str]) -> DictConfig:
     """The file under words of which each is checked: Hydra would add keys, and change its own."""
     _register()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        presets = [_checked_preset(word) for word in words if word.startswith("model=")]
-        keys = ["model", *_leaves(OmegaConf.to_container(compose(name, presets)))]
+        chosen = [word for word in words if word.startswith("model=") and _has_model(name)]
+        presets = [_checked_preset(word) for word in chosen]
+        keys = _leaves(OmegaConf.to_container(compose(name, presets)))
+        keys += ["model"] if _has_model(name) else []
         for word in words:
             _check_key(word, keys)
         try:
@@ -136,6 +145,10 @@ def _quoted(word: str, kind: type[Any]) -> str:
     # In Hydra's quotes a backslash stands for itself, but before a quote, the end, or "${".
     escaped = re.sub(r"(\\*)('|\$\{|$)", lambda m: m[1] * 2 + ("\\" + m[2] if m[2] else ""), value)
     return f"{key}='{escaped}'"
+
+
+def _has_model(name: str) -> bool:
+    return any(f.name == "model" for f in dataclasses.fields(SCHEMAS[name]))
 
 
 def _presets() -> list[str]:

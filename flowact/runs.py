@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from enum import Enum
 
+from flowact.data.windows import WindowsConfig
 from flowact.settings import ModelConfig, StreamSettings
 
 
@@ -11,6 +12,17 @@ class Precision(Enum):
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
+
+
+class Framing(Enum):
+    hips = "hips"
+    full = "full"
+
+
+class Speech(Enum):
+    auto = "auto"
+    espeak = "espeak"
+    formant = "formant"
 
 
 @dataclass
@@ -120,3 +132,151 @@ class ImportConfig:
     source: str
     output: str
     whisper: str | None = None
+
+
+@dataclass(kw_only=True)
+class TrainProbeConfig:
+    """Makes the network that measures actors, from actors alone.
+
+    Attributes:
+        work: folder of what is made on the way; a run goes on with what it finds there.
+        output: the .safetensors to write.
+        groups: of 16 people each, whose frames teach the networks of single frames.
+        steps: of training each of those.
+        clips: whose readings teach the network over time.
+        clip_seconds: their length.
+        behaviour_steps: of training it.
+        held_out: actors of the test split on which the finished probe is measured.
+        workers: processes, of one thread each; None starts one per core.
+    """
+
+    work: str
+    output: str
+    groups: int = 400
+    steps: int = 12_000
+    clips: int = 600
+    clip_seconds: float = 20.0
+    behaviour_steps: int = 3_000
+    held_out: int = 40
+    workers: int | None = None
+
+
+@dataclass(kw_only=True)
+class MakeActorsConfig:
+    """A data set of actors: videos with sound, the truth of each, and their manifest.
+
+    Attributes:
+        output: the folder; a run that was stopped goes on in it, given the same words.
+        clips: how many.
+        seconds: length of each.
+        seed: of the first; clip i has seed + i // takes. From 0 training, from 800000 validation,
+            from 900000 test, from 1000000 reserved for evaluation by others.
+        resolution: WIDTHxHEIGHT in pixels, such as 832x480, or one number for both.
+        framing: hips shows head to hips, full the whole body.
+        takes: clips of each seed, which differ in their motion alone.
+        synthesiser: of the speech: espeak, or formant, which babbles; auto is espeak where it is
+            installed.
+        workers: processes; None starts one per core.
+    """
+
+    output: str
+    clips: int
+    seconds: float = 10.0
+    seed: int = 0
+    resolution: str = "128"
+    framing: Framing = Framing.hips
+    takes: int = 1
+    synthesiser: Speech = Speech.auto
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        sides = self.resolution.split("x")
+        if len(sides) > 2 or not all(s.isdecimal() and int(s) > 0 for s in sides):
+            raise ValueError(
+                f"resolution is {self.resolution}; give WIDTHxHEIGHT, such as 832x480, or a number"
+            )
+        if self.width % 2 or self.height % 2:
+            raise ValueError(f"resolution is {self.resolution}; H.264 needs even sides")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers is {self.workers}; it must be 1 or more, or null")
+
+    @property
+    def width(self) -> int:
+        return int(self.resolution.split("x")[0])
+
+    @property
+    def height(self) -> int:
+        return int(self.resolution.split("x")[-1])
+
+
+class Suite(Enum):
+    actors = "actors"
+    video = "video"
+
+
+class Mouth(Enum):
+    motion = "motion"
+    probe = "probe"
+
+
+@dataclass(kw_only=True)
+class EvaluateConfig:
+    """How good videos are.
+
+    Attributes:
+        videos: a folder of videos; of actors, named by the ids of their clips. With suite=video,
+            one file too.
+        suite: actors, whose truth is known, or video, for any others.
+        output: the .json to write; plots are put beside it.
+        truth: the folder that scripts/make_actors.py wrote; None if ``videos`` is that.
+        probe: what reads actors, as scripts/train_probe.py wrote it; None for the one that ships.
+        mouth: with suite=video, what tells how the mouth moves: motion in its part of the picture,
+            or the probe, where actors are seen.
+        mouth_box: with mouth=motion, where the mouth is: [left, top, right, bottom] in fractions of
+            the picture; null finds it by the sound.
+        chunk_offset: frame at which a chunk of the stream began, for seams.
+        seed: of the resampling behind confidence intervals.
+    """
+
+    videos: str
+    suite: Suite
+    output: str
+    truth: str | None = None
+    probe: str | None = None
+    mouth: Mouth = Mouth.motion
+    mouth_box: list[float] | None = None
+    chunk_offset: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mouth_box is not None and len(self.mouth_box) != 4:
+            raise ValueError(
+                f"mouth_box has {len(self.mouth_box)} numbers; give [left,top,right,bottom]"
+            )
+        if self.suite is Suite.video and self.truth is not None:
+            raise ValueError(f"truth={self.truth} is for suite=actors; leave it out")
+
+
+@dataclass(kw_only=True)
+class ShowWindowsConfig:
+    """A picture of training windows.
+
+    Attributes:
+        data: a folder that scripts/preprocess.py wrote.
+        output: the .png to write.
+        weights: a folder saved by ``FlowActPipeline``, for its geometry; None for the paper's.
+        rows: windows to draw.
+        seed: of the run whose first windows they are.
+        windows: which are drawn.
+    """
+
+    data: str
+    output: str
+    weights: str | None = None
+    rows: int = 12
+    seed: int = 0
+    windows: WindowsConfig = field(default_factory=WindowsConfig)
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ValueError(f"rows is {self.rows}; it must be 1 or more")

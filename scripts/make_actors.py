@@ -1,0 +1,28 @@
+"""Make a data set of actors, people whose every motion is known: videos, manifest and truth.
+
+    python scripts/make_actors.py output=DIR clips=100 [seconds=10] [seed=0] [resolution=128]
+
+The same words again go on where a run was stopped.
+"""
+
+from pathlib import Path
+
+from flowact.cli import main
+from flowact.runs import MakeActorsConfig
+
+
+def work(config: MakeActorsConfig) -> None:
+    from flowact.data.actors.dataset import Recipe, write_dataset
+
+    recipe = Recipe.of(config)
+    print(f"{recipe.clips} clips of {recipe.frames} frames, speech by {recipe.synthesiser}")
+    try:
+        write_dataset(Path(config.output), recipe, config.workers)
+    except KeyboardInterrupt:
+        print("stopped: complete clips are kept; the same words again go on")
+        raise SystemExit(130) from None
+    print(f"{config.output}: manifest.jsonl, {recipe.clips} videos and their truth")
+
+
+if __name__ == "__main__":
+    main("make_actors", MakeActorsConfig, work, __doc__)
