@@ -142,7 +142,7 @@ class TrainProbeConfig:
         work: folder of what is made on the way; a run goes on with what it finds there.
         output: the .safetensors to write.
         groups: of 16 people each, whose frames teach the networks of single frames.
-        steps: of training each of those.
+        steps: of training each of those; the one for identity takes fewer.
         clips: whose readings teach the network over time.
         clip_seconds: their length.
         behaviour_steps: of training it.
@@ -153,12 +153,21 @@ class TrainProbeConfig:
     work: str
     output: str
     groups: int = 400
-    steps: int = 12_000
-    clips: int = 600
+    steps: int = 4_500
+    clips: int = 300
     clip_seconds: float = 20.0
     behaviour_steps: int = 3_000
     held_out: int = 40
     workers: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("groups", "steps", "clips", "behaviour_steps", "held_out"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if not 2 <= self.clip_seconds < float("inf"):
+            raise ValueError(f"clip_seconds is {self.clip_seconds}; it must be 2 or more")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers is {self.workers}; it must be 1 or more, or null")
 
 
 @dataclass(kw_only=True)
@@ -195,8 +204,6 @@ class MakeActorsConfig:
             raise ValueError(
                 f"resolution is {self.resolution}; give WIDTHxHEIGHT, such as 832x480, or a number"
             )
-        if self.width % 2 or self.height % 2:
-            raise ValueError(f"resolution is {self.resolution}; H.264 needs even sides")
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers is {self.workers}; it must be 1 or more, or null")
 
@@ -224,8 +231,7 @@ class EvaluateConfig:
     """How good videos are.
 
     Attributes:
-        videos: a folder of videos; of actors, named by the ids of their clips. With suite=video,
-            one file too.
+        videos: a folder of videos, or one file; of actors, named by the ids of their clips.
         suite: actors, whose truth is known, or video, for any others.
         output: the .json to write; plots are put beside it.
         truth: the folder that scripts/make_actors.py wrote; None if ``videos`` is that.
@@ -255,6 +261,13 @@ class EvaluateConfig:
             )
         if self.suite is Suite.video and self.truth is not None:
             raise ValueError(f"truth={self.truth} is for suite=actors; leave it out")
+        read = self.suite is Suite.actors or self.mouth is Mouth.probe
+        if read and self.mouth_box is not None:
+            raise ValueError("mouth_box is for suite=video mouth=motion; leave it out")
+        if not read and self.probe is not None:
+            raise ValueError(
+                f"probe={self.probe} reads actors only; add mouth=probe or leave it out"
+            )
 
 
 @dataclass(kw_only=True)

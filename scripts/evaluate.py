@@ -1,6 +1,6 @@
 """Measure videos: lip sync, prompt following, identity, drift, seams, diversity.
 
-    python scripts/evaluate.py videos=DIR suite=actors output=scores.json [truth=DIR]
+    python scripts/evaluate.py videos=FILE_OR_DIR suite=actors output=scores.json [truth=DIR]
     python scripts/evaluate.py videos=FILE_OR_DIR suite=video output=scores.json
 
 Prints a table with 95 % confidence intervals, writes the same as JSON, and plots beside it.

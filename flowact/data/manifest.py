@@ -17,8 +17,10 @@ from flowact.data.form import Finding, form_findings
 from flowact.data.whole_file import whole_file
 
 MANIFEST = "manifest.jsonl"
-# Ids name files of the caches.
-ID = re.compile(r"[\w.-]{1,150}")
+ID = re.compile(r"[\w.-]+")
+# Bytes. Ids name files, whose names have 255 at most; to that of a video, preprocessing adds where
+# a clip of it starts.
+LONGEST_ID, LONGEST_START = 200, 10
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Clip:
     """One line of a manifest. Paths are relative to the manifest's folder.
 
     Attributes:
-        id: unique in the manifest; letters, digits, ``_``, ``-`` and ``.``.
+        id: unique in the manifest; letters, digits, ``_``, ``-`` and ``.``, 200 bytes at most.
         video: the file with the picture.
         fps: of the picture; the mean, where its rate varies. 0 if it is not known.
         frames: of the picture. 0 if they are not known.
@@ -142,7 +144,7 @@ def load_clips(path: str | Path) -> tuple[list[Clip], list[Problem]]:
         values, found = _parsed(text)
         found += [] if found else form_findings(values, Clip)
         if not found:
-            clip = from_json(text)
+            clip = from_values(values)
             found += _rules(clip)
             first = line_of_id.setdefault(clip.id, line)
             if first != line:
@@ -181,38 +183,43 @@ def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:
 
 
 def to_json(clip: Clip) -> str:
-    """The line of a clip, without the keys that have their defaults."""
-    return json.dumps(_values(clip), ensure_ascii=False)
+    """The line of a clip."""
+    return json.dumps(to_values(clip), ensure_ascii=False)
 
 
 def from_json(text: str) -> Clip:
     """The clip of a well-formed line."""
-    values = json.loads(text)
+    return from_values(json.loads(text))
+
+
+def from_values(values: Mapping[str, Any]) -> Clip:
+    """The clip of a well-formed object of JSON."""
     intervals = tuple(Interval(**interval) for interval in values.get("intervals", ()))
     source = None if values.get("source") is None else Source(**values["source"])
-    return Clip(**(values | {"intervals": intervals, "source": source}))
+    return Clip(**{**values, "intervals": intervals, "source": source})
 
 
-def _values(item: Any) -> dict[str, Any]:
+def to_values(item: Clip | Interval | Source) -> dict[str, Any]:
+    """What JSON holds of a clip or a part of it: no key that has its default."""
     values: dict[str, Any] = {}
     for f in dataclasses.fields(item):
         value = getattr(item, f.name)
         if value == f.default:
             continue
         if f.name == "intervals":
-            value = [_values(interval) for interval in value]
-        elif dataclasses.is_dataclass(value):
-            value = _values(value)
+            value = [to_values(interval) for interval in value]
+        elif isinstance(value, Source):
+            value = to_values(value)
         elif isinstance(value, Mapping):
             value = dict(value)
         values[f.name] = value
     return values
 
 
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
     """Numbered lines that are not blank."""
     try:
-        with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        with file.open("rb") as lines:
             for number, text in enumerate(lines, 1):
                 if text.strip():
                     yield number, text
@@ -220,19 +227,26 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
         raise ValueError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _parsed(text: str) -> tuple[Any, list[Finding]]:
+def _parsed(text: bytes) -> tuple[Any, list[Finding]]:
     """The JSON value of a line, or why it is none."""
     try:
-        return json.loads(text), []
+        values = json.loads(text)
+        # Half of an escaped pair, such as "\\ud83d", is read, but can be written nowhere.
+        json.dumps(values, ensure_ascii=False).encode()
+        return values, []
     except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", "nested too deeply")
-        return None, [("", f"is not JSON ({reason}); write one object a line")]
+        reason = getattr(error, "msg", error)
+        return None, [("", f"is not JSON in UTF-8 ({reason}); write one object a line")]
 
 
 def _rules(clip: Clip) -> Iterator[Finding]:
     """What well-typed values of a clip must hold besides."""
-    if not ID.fullmatch(clip.id):
-        yield "id", f"is {clip.id!r}; use 1 to 150 letters, digits, '_', '-' and '.'"
+    longest = LONGEST_ID + (LONGEST_START if clip.source else 0)
+    if not ID.fullmatch(clip.id) or len(clip.id.encode()) > longest:
+        yield (
+            "id",
+            f"is {clip.id!r}; use letters, digits, '_', '-' and '.', {longest} bytes at most",
+        )
     if not clip.video:
         yield "video", "is empty; name the file with the picture"
     for field, value in (("fps", clip.fps), ("frames", clip.frames)):

@@ -153,13 +153,14 @@ def _sound(source: Clip, folder: Path, facts: VideoFacts, rules: ClipRules) -> t
     # A file of its own begins with the picture; a video's own track is on the video's clock.
     origin = (0.0 if source.audio else facts.start) + source.sync_offset
     span = sound_span(path, rules.geometry.sample_rate)
-    short = facts.seconds - (span.end - origin)
-    if short > rules.audio_tolerance:
-        raise ValueError(
-            f"audio of {path} is shorter than the video: it ends {short:.2f} s before the picture"
-        )
-    if span.missing > rules.audio_tolerance:
-        raise ValueError(f"audio of {path} has gaps of {span.missing:.2f} s in all")
+    late, short = span.start - origin, facts.seconds - (span.end - origin)
+    for missing, what in (
+        (late, f"is shorter than the video: it begins {late:.2f} s after the picture"),
+        (short, f"is shorter than the video: it ends {short:.2f} s before the picture"),
+        (span.missing, f"has gaps of {span.missing:.2f} s in all"),
+    ):
+        if missing > rules.audio_tolerance:
+            raise ValueError(f"audio of {path} {what}; {rules.audio_tolerance:g} s may be missing")
     return path, origin
 
 
@@ -174,6 +175,8 @@ def _clip(
     """The line of a clip of ``span`` (start frame, frames); paths are relative to ``output``."""
     start, frames = span
     seconds, length = start / geometry.fps, frames / geometry.fps
+    # Resolved, since ".." of a link leads elsewhere.
+    folder, output = folder.resolve(), output.resolve()
     video, audio, truth = (
         None if name is None else os.path.relpath(folder / name, output)
         for name in (source.video, source.audio, source.truth)

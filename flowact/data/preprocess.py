@@ -6,6 +6,7 @@ unit that ranks share out is the video, the unit that is lost by a kill at most 
 
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -56,6 +57,8 @@ def preprocess(config: PreprocessConfig) -> bool:
     rules = _rules(config, encoders)
     decided = dataclasses.asdict(rules) | {"references": config.references, "seed": config.seed}
     del decided["threads"]  # which change nothing but the time
+    # Other videos may have the same ids. Relative, as the paths of the clips are.
+    decided["input"] = os.path.relpath(folder.resolve(), output.resolve())
     check_settings(output, decided)
     job = _Job(config, folder, rules, encoders, rank)
     job.run(sources[rank::world], {source.id for source in sources[: config.sheets]})
@@ -158,10 +161,19 @@ class _Job:
     # --- in the thread that works ahead -----------------------------------------------------------
 
     def _steps(self, sources: Sequence[Clip], sheets: set[str]) -> Iterator[Material | _Finished]:
+        changed = 0
         for source in sources:
             known = self._records.clips(source.id)
+            changed += bool(known) and self._records.changed(source)
             if not self._records.finished(source.id) or not all(map(self._stored, known.values())):
                 yield from self._source(source, known, source.id in sheets)
+        if changed:
+            logger.warning(
+                "%s has new lines for %d videos, whose clips stay as they were; for clips of the "
+                "new lines give another output",
+                self._folder / MANIFEST,
+                changed,
+            )
 
     def _source(
         self, source: Clip, known: dict[str, Clip], sheet: bool

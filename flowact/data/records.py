@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flowact.data.manifest import Clip, from_json, to_json, write_manifest
+from flowact.data.manifest import Clip, from_values, to_values, write_manifest
 from flowact.data.whole_file import whole_file
 
 PARTS = "parts"
@@ -50,13 +50,18 @@ class Records:
         place = self._finished.get(source)
         return place is not None and _line(place)["reason"] is None
 
+    def changed(self, source: Clip) -> bool:
+        """Whether the line of a source that is done with was another."""
+        place = self._finished.get(source.id)
+        return place is not None and _line(place)["line"] != to_values(source)
+
     def add_clip(self, source: str, clip: Clip) -> None:
-        self._append({"of": source, "clip": json.loads(to_json(clip))})
+        self._append({"of": source, "clip": to_values(clip)})
 
     def finish(self, source: Clip, seconds: float, reason: str | None) -> None:
         """Record that a source is done with; ``reason`` says why it was set aside."""
-        values = {"source": source.id, "video": source.video, "seconds": seconds, "reason": reason}
-        self._append(values)
+        line = to_values(source)
+        self._append({"source": source.id, "line": line, "seconds": seconds, "reason": reason})
 
     def close(self) -> None:
         self._file.close()
@@ -91,7 +96,7 @@ def merge(output: Path, sources: Sequence[str], problems: Sequence[Mapping[str, 
 
     write_manifest(output, lines())
     aside = [
-        {"id": end["source"], "video": end["video"], "reason": end["reason"]}
+        {"id": end["source"], "video": end["line"]["video"], "reason": end["reason"]}
         for end in ends
         if end["reason"] is not None
     ]
@@ -184,7 +189,7 @@ def _line(place: Place) -> dict[str, Any]:
 
 
 def _clip_at(place: Place) -> Clip:
-    return from_json(json.dumps(_line(place)["clip"]))
+    return from_values(_line(place)["clip"])
 
 
 def _drop_torn_line(path: Path) -> None:

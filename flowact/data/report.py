@@ -28,8 +28,8 @@ def read_report(output: str | Path) -> dict[str, Any]:
     """The report of a folder, with ``reasons``: what was set aside, by id."""
     output = Path(output)
     report: dict[str, Any] = json.loads((output / REPORT).read_text())
-    lines = (output / QUARANTINE).read_text().splitlines()
-    entries = [json.loads(line) for line in lines]
+    with (output / QUARANTINE).open(encoding="utf-8") as lines:
+        entries = [json.loads(line) for line in lines]
     return report | {"reasons": {entry["id"]: entry["reason"] for entry in entries}}
 
 

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from flowact.data.manifest import MANIFEST, Clip
+from flowact.data.manifest import LONGEST_ID, MANIFEST, Clip
 from flowact.rng import stable_seed
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
@@ -32,11 +32,15 @@ def scan_folder(folder: str | Path) -> list[Clip]:
 
 def _ids(names: list[str]) -> dict[str, str]:
     """An id for each path; those that look alike once they are cleaned are told by a hash."""
-    cleaned = {
-        name: re.sub(r"[^\w.-]", "_", str(Path(name).with_suffix("")))[:120] for name in names
-    }
+    cleaned = {name: _clean(str(Path(name).with_suffix(""))) for name in names}
     count = Counter(cleaned.values())
     return {
         name: short if count[short] == 1 else f"{short}-{stable_seed('id', name):016x}"
         for name, short in cleaned.items()
     }
+
+
+def _clean(name: str) -> str:
+    """As much of ``name`` as an id may have of it, with a hash behind."""
+    room = LONGEST_ID - len("-0123456789abcdef")
+    return re.sub(r"[^\w.-]", "_", name).encode()[:room].decode(errors="ignore")

@@ -55,7 +55,8 @@ class PreprocessConfig:
         buckets: sizes that pictures are cropped to, WIDTHxHEIGHT each; none is the model's own.
         min_seconds, max_seconds: of a clip.
         shots: cuts are sought, and no clip goes across one; false for videos of one shot.
-        audio_tolerance: seconds of the picture that may have no sound.
+        audio_tolerance: seconds of the picture that may have no sound, at its start, at its end, or
+            in gaps.
         references: frames of a clip, its first and others, that may stand for the person.
         captioner: who describes clips without captions.
         sheets: of how many videos contact sheets are drawn.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 META = "meta.json"
@@ -96,8 +96,8 @@ class CacheWriter:
             return
         tensors: dict[str, Tensor] = {}
         for path in self._loose:
-            with _opened(path) as file:
-                tensors |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            # Of every tensor that an open file gives, safetensors keeps some bytes for ever.
+            tensors |= load(path.read_bytes())
         shards = self._mine("shard")
         number = int(shards[-1].stem.rpartition("-")[2]) + 1 if shards else 0
         self._write(self.folder / f"shard-{self._rank}-{number:05d}{SUFFIX}", save(tensors))

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -37,8 +38,7 @@ class Frames:
     """N frames and what is true of them.
 
     Attributes:
-        views: uint8 [N, 3, VIEW_SIZE, VIEW_SIZE].
-        faces: uint8 [N, 3, CONTEXT_SIZE, CONTEXT_SIZE], ``CONTEXT_MARGIN`` heads a side.
+        images: uint8 [N, 3, s, s]: whole views, or faces, ``CONTEXT_MARGIN`` heads a side.
         points: [N, 3, 2], face and wrists in fractions of the view.
         scale: [N], height of the head in fractions of the view.
         shapes: int64 [N, 2], of right and left hand.
@@ -99,8 +99,9 @@ def _group(seed: int) -> Iterator[dict[str, Tensor]]:
 
 
 def _draw(
-    clip: ActorClip, rows: np.ndarray, height: int, width: int, framing: Framing
+    clip: ActorClip, rows: NDArray[np.int64], height: int, width: int, framing: Framing
 ) -> dict[str, Tensor]:
+    """The ``rows`` of a clip, as ``Frames`` has them, both kinds of images, without numbers."""
     tracks = clip.tracks[rows]
     renderer = Renderer(clip.identity, height, width, framing)
     pixels = to_pixels(renderer.render(tracks))
@@ -119,7 +120,7 @@ def _draw(
     }
 
 
-def _columns(named: dict[str, np.ndarray], names: tuple[str, ...]) -> Tensor:
+def _columns(named: dict[str, NDArray[np.generic]], names: tuple[str, ...]) -> Tensor:
     """Tracks side by side, [N, columns]."""
     return torch.from_numpy(np.column_stack([named[name] for name in names])).float()
 

@@ -1,6 +1,5 @@
 """The whole making of a probe, resumable: frames, networks, signals, and its errors."""
 
-import logging
 import multiprocessing
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,8 +21,6 @@ from flowact.evaluation.suites import evaluate
 from flowact.evaluation.takes import ActorTake
 from flowact.geometry import Geometry
 from flowact.runs import EvaluateConfig, Suite, TrainProbeConfig
-
-logger = logging.getLogger(__name__)
 
 PARTS = ("body", "expression", "person", "behaviour")
 SIGNALS_FROM = 700_000  # seeds of the training split that no group of frames comes near
@@ -128,6 +125,11 @@ def _write_signals(work: Path, seed: int, config: TrainProbeConfig) -> None:
 def _all(
     pool: ProcessPoolExecutor, work: Callable[..., None], calls: list[tuple[Any, ...]], name: str
 ) -> None:
+    """Make all ``calls``; the first error ends them."""
     futures = [pool.submit(work, *call) for call in calls]
-    for future in tqdm(as_completed(futures), name, total=len(futures), mininterval=5):
-        future.result()
+    try:
+        for future in tqdm(as_completed(futures), name, total=len(futures), mininterval=5):
+            future.result()
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise

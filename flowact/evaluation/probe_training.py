@@ -215,6 +215,6 @@ def _choice(n: int, size: int, draw: torch.Generator) -> Iterator[Tensor]:
 
 
 def _excerpt(clip: dict[str, Tensor], draw: torch.Generator) -> dict[str, Tensor]:
-    last = len(clip["signals"]) - SIGNAL_FRAMES
-    start = int(torch.randint(last + 1, (1,), generator=draw))
-    return {key: value[start : start + SIGNAL_FRAMES] for key, value in clip.items()}
+    length = min(SIGNAL_FRAMES, len(clip["signals"]))
+    start = int(torch.randint(len(clip["signals"]) - length + 1, (1,), generator=draw))
+    return {key: value[start : start + length] for key, value in clip.items()}

@@ -19,7 +19,8 @@ from flowact.evaluation.suites import Evaluation
 from flowact.evaluation.takes import file_hash
 from flowact.runs import EvaluateConfig, Mouth, Suite
 
-# What the reader must know of a number to read it: its ideal, or its direction.
+# What the reader must know of a number to read it: its ideal, or its direction. In the order of the
+# table, which the first clip's lack of speech must not change.
 MEANING = {
     "lip_sync_r": "mouth openness, seen against true; 1 is best",
     "lip_sync_width_r": "the same of mouth width",
@@ -79,7 +80,9 @@ def made_by(config: EvaluateConfig) -> dict[str, Any]:
 def table(found: Evaluation) -> str:
     """One line a score: mean, confidence interval, clips, and what it means."""
     lines = [f"{'':22}{'mean':>9}{'95 % interval':>21}{'clips':>7}"]
-    lines += [_line(name, score) for name, score in found.scores.items()]
+    order = {name: place for place, name in enumerate(MEANING)}
+    for name in sorted(found.scores, key=lambda name: order.get(name, len(order))):
+        lines.append(_line(name, found.scores[name]))
     for kind, levels in found.chance.items():
         lines.append(
             f"chance of {kind}: {levels['uniform']:.3f} by guessing, "

@@ -125,7 +125,7 @@ class ActorSuite:
 
     def load(self, name: str, path: Path) -> ActorTake:
         take = self._loader.load_actor(path, self._clips[name], self._truth)
-        if take.sound_late is None:
+        if take.sound_late is None and "speak" in {i.state for i in take.clip.intervals}:
             logger.warning("%s has no sound like the truth's; taken to be in step with it", name)
         return take
 
@@ -171,20 +171,24 @@ def find_videos(path: Path) -> dict[str, Path]:
     return {clip.id: path / clip.video for clip in scan_folder(path)}
 
 
-def match_videos(folder: Path, clips: dict[str, Clip]) -> dict[str, Path]:
+def match_videos(path: Path, clips: dict[str, Clip]) -> dict[str, Path]:
     """The videos of a folder that belong to clips: FOLDER/ID.mp4, or where the manifest has it.
+
+    Instead of a folder, one file named by its clip's id will do.
 
     Raises:
         ValueError: there is none.
     """
+    if path.is_file() and path.stem in clips:
+        return {path.stem: path}
     found: dict[str, Path] = {}
     for name, clip in clips.items():
-        places = (folder / f"{name}.mp4", folder / clip.video)
-        if path := next((path for path in places if path.is_file()), None):
-            found[name] = path
+        places = (path / f"{name}.mp4", path / clip.video)
+        if file := next((place for place in places if place.is_file()), None):
+            found[name] = file
     if not found:
         example = f"{next(iter(clips), 'ID')}.mp4"
-        raise ValueError(f"{folder} holds no video of a clip; name them by ids, such as {example}")
+        raise ValueError(f"{path} holds no video of a clip; name them by ids, such as {example}")
     if missing := len(clips) - len(found):
-        logger.warning("%s: %d of %d clips have no video", folder, missing, len(clips))
+        logger.warning("%s: %d of %d clips have no video", path, missing, len(clips))
     return found

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import av
 import numpy as np
@@ -133,6 +134,8 @@ def test_a_folder_of_something_else_is_refused(tmp_path, folder):
         ({"seed": -1}, "seed is -1"),
         ({"clips": 0}, "clips is 0"),
         ({"takes": 0}, "takes is 0"),
+        ({"width": 65}, "resolution is 65x48; give even sides"),
+        ({"height": 14}, "resolution is 64x14; give even sides, .* of 16 pixels or more"),
         ({"seconds": 0.0}, "seconds is 0.0"),
         ({"seconds": float("inf")}, "seconds is inf"),
     ],
@@ -163,7 +166,6 @@ def test_the_words_of_the_script_become_a_recipe():
         ("resolution=big", "resolution is big; give WIDTHxHEIGHT"),
         ("resolution=10x20x30", "give WIDTHxHEIGHT"),
         ("resolution=0", "give WIDTHxHEIGHT"),
-        ("resolution=65x64", "even sides"),
         ("framing=knees", "framing=knees.*hips"),
         ("workers=0", "workers is 0"),
         ("model=demo", "there is no key model"),
@@ -179,3 +181,14 @@ def test_a_file_that_is_no_truth_is_refused(tmp_path, folder):
         load_truth(tmp_path / "absent.safetensors")
     with pytest.raises(ValueError, match=r"truth file .*manifest.jsonl cannot be read"):
         load_truth(folder / "manifest.jsonl")
+
+
+def test_a_damaged_truth_is_named_when_a_run_goes_on(tmp_path, folder):
+    shutil.copytree(folder, tmp_path / "set")
+    truth = tmp_path / "set" / "truth" / "actor-0000021-t0.safetensors"
+    truth.write_bytes(truth.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"actor-0000021-t0\.safetensors cannot be .*; delete it"):
+        write_dataset(tmp_path / "set", RECIPE, workers=1)
+    truth.unlink()
+    write_dataset(tmp_path / "set", RECIPE, workers=1)
+    assert contents(tmp_path / "set") == contents(folder)

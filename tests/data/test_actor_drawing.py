@@ -284,3 +284,20 @@ class TestIdentities:
             assert set(words) == {"person", "hair", "clothes", "scene", "style", "accessories"}
             assert all(words[name] for name in words if name != "accessories")
             assert "{" not in "".join(words.values())
+
+    def test_captions_name_the_second_colour_where_sleeves_show_it(self):
+        actor = Identity.from_seed(0)
+
+        def worn(garment, second):
+            clothes = replace(
+                actor.clothes,
+                garment=garment,
+                pattern="two-coloured",
+                colour=(240, 240, 240),
+                second=second,
+            )
+            return replace(actor, clothes=clothes).words()["clothes"]
+
+        assert worn("shirt", (0, 0, 0)) == "a white and black shirt"
+        assert worn("tank top", (0, 0, 0)) == "a white tank top"
+        assert worn("shirt", (230, 230, 230)) == "a white shirt"

@@ -1,5 +1,6 @@
 """The manifest: what is written is read, and what is wrong is named with line, field and mend."""
 
+import dataclasses
 import json
 
 import pytest
@@ -13,7 +14,7 @@ from flowact.data.manifest import (
     check_manifest,
     load_clips,
     read_manifest,
-    to_json,
+    to_values,
     write_manifest,
 )
 from flowact.data.scan import scan_folder
@@ -63,7 +64,7 @@ def test_clips_are_read_as_they_were_written(tmp_path):
 
 def test_lines_hold_no_defaults():
     clip = Clip(id="a", video="a.mp4", fps=25.0, frames=50)
-    assert json.loads(to_json(clip)).keys() == {"id", "video", "fps", "frames"}
+    assert to_values(clip).keys() == {"id", "video", "fps", "frames"}
 
 
 def test_a_writer_that_fails_leaves_the_old_manifest(tmp_path):
@@ -83,6 +84,7 @@ WRONG = [  # changes, field, part of the message with the mend
     ({"video": None}, "video", "is missing; add it"),
     ({"vidoe": "a.mp4"}, "vidoe", "did you mean 'video'?"),
     ({"id": "a/b"}, "id", "letters, digits"),
+    ({"id": "头" * 67}, "id", "200 bytes at most"),
     ({"fps": "25"}, "fps", "must be a finite number"),
     ({"fps": True}, "fps", "must be a finite number"),
     ({"fps": 0}, "fps", "must be above 0"),
@@ -125,6 +127,15 @@ def test_problems_of_whole_lines(tmp_path):
     assert "also that of line 2" in problems[2].message
 
 
+@pytest.mark.parametrize("text", [rb"caf\u00e9 \ud83d", "café".encode("latin-1")])
+def test_captions_that_no_file_can_hold_are_named(tmp_path, text):
+    good = line(appearance="?").encode()
+    (tmp_path / MANIFEST).write_bytes(good.replace(b"?", text))
+    _, problems = load_clips(tmp_path)
+    assert len(problems) == 1
+    assert "is not JSON in UTF-8" in problems[0].message
+
+
 def test_good_lines_are_read_beside_bad_ones(tmp_path):
     problems_of(tmp_path, "{", line())
     clips, problems = load_clips(tmp_path)
@@ -156,8 +167,19 @@ def test_ids_of_a_scanned_folder_are_distinct_and_can_name_files(tmp_path):
     ids = [clip.id for clip in clips]
     assert len(set(ids)) == 5
     assert ids[-1] == "e"
-    assert all(not list(form_findings(json.loads(to_json(clip)), Clip)) for clip in clips)
+    assert all(not list(form_findings(to_values(clip), Clip)) for clip in clips)
     assert ids == [clip.id for clip in scan_folder(tmp_path)]
+
+
+def test_ids_of_long_paths_are_ids(tmp_path):
+    folder = tmp_path / ("影" * 80) / ("像" * 80)
+    folder.mkdir(parents=True)
+    for name in ("a.mp4", "b.mp4"):
+        (folder / name).touch()
+    clips = [dataclasses.replace(clip, fps=25.0, frames=50) for clip in scan_folder(tmp_path)]
+    write_manifest(tmp_path, clips)
+    assert check_manifest(tmp_path) == []
+    assert len({clip.id for clip in clips}) == 2
 
 
 def test_a_folder_without_videos_is_named(tmp_path):

@@ -5,6 +5,7 @@ import gc
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from flowact.data.manifest import (
 from flowact.data.plan import ClipRules, materials, plan_clips
 from flowact.data.preprocess import preprocess
 from flowact.data.ranks import rank_and_world
+from flowact.data.records import merge
 from flowact.data.report import read_report, table
 from flowact.data.settings import PreprocessConfig
 from flowact.data.sheet import draw_sheet
@@ -282,6 +284,33 @@ def test_a_folder_made_with_other_settings_is_refused(folder, done):
         preprocess(config_of(folder, done, max_seconds=3.0))
 
 
+def test_a_folder_made_of_other_videos_is_refused(done, tmp_path):
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(ValueError, match=r"was made with input .*, now it is"):
+        preprocess(config_of(tmp_path, done))
+
+
+def test_lines_that_change_afterwards_are_told_of(folder, tmp_path, caplog):
+    shutil.copy(folder / "a.mp4", tmp_path)
+    clip = read_manifest(folder)[0]
+    config = config_of(tmp_path, tmp_path / "out", caches=("text",))
+    write_manifest(tmp_path, [clip])
+    assert preprocess(config)
+    assert preprocess(config)
+    assert "new lines" not in caplog.text
+    write_manifest(tmp_path, [dataclasses.replace(clip, sync_offset=0.1)])
+    assert preprocess(config)
+    assert "has new lines for 1 videos" in caplog.text
+
+
+def test_folders_may_be_links(folder, tmp_path):
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "out").symlink_to(tmp_path / "far" / "away")
+    (tmp_path / "in").symlink_to(folder)
+    assert preprocess(config_of(tmp_path / "in", tmp_path / "out", caches=("text",)))
+    assert check_manifest(tmp_path / "out") == []
+
+
 # --- what is set aside ----------------------------------------------------------------------------
 
 
@@ -292,15 +321,17 @@ def test_broken_videos_are_set_aside_with_the_reason(tmp_path):
     write_video(folder / "good.mp4", times)
     write_video(folder / "silent.mp4", times, sound_seconds=0)
     write_video(folder / "deaf.mp4", times, sound_seconds=1.5)
+    write_video(folder / "late.mp4", times, sound_start=1.0)
     write_video(folder / "short.mp4", every(25, 0.5))
     write_video(folder / "less.mp4", times)
     whole = write_video(folder / "half.mkv", times).read_bytes()
     (folder / "half.mkv").write_bytes(whole[: len(whole) // 2])
-    (folder / "text.mp4").write_text("nothing of a video")
+    (folder / "text\u2028.mp4").write_text("nothing of a video")
     (folder / "empty.mp4").touch()
     reasons = {
         "silent": "has no sound track",
         "deaf": "is shorter than the video: it ends 0.97 s before",
+        "late": "is shorter than the video: it begins 0.98 s after",
         "short": "is too short",
         "less": "is truncated: it has 2.48 s of 4.00 s by the manifest",
         "half": "is truncated: it ends at",
@@ -308,7 +339,7 @@ def test_broken_videos_are_set_aside_with_the_reason(tmp_path):
         "empty": "is empty",
         "gone": "No such file",
     }
-    names = {"half": "half.mkv"}
+    names = {"half": "half.mkv", "text": "text\u2028.mp4"}
     frames = {"less": 100, "short": 12}
     clips = [
         Clip(id, names.get(id, f"{id}.mp4"), 25.0, frames.get(id, 62)) for id in ("good", *reasons)
@@ -321,11 +352,11 @@ def test_broken_videos_are_set_aside_with_the_reason(tmp_path):
     assert {path: hashlib.sha256(path.read_bytes()).digest() for path in folder.iterdir()} == before
     assert {clip.source.video for clip in read_manifest(output)} == {"../in/good.mp4"}
     found = read_report(output)["reasons"]
-    assert found.keys() == {*reasons, "line 10"}
+    assert found.keys() == {*reasons, "line 11"}
     for id, reason in reasons.items():
         assert reason in found[id], id
-    assert "manifest.jsonl:10: video: is missing; add it" in found["line 10"]
-    assert "set aside: 9" in table(read_report(output))
+    assert "manifest.jsonl:11: video: is missing; add it" in found["line 11"]
+    assert "set aside: 10" in table(read_report(output))
 
 
 def test_a_mended_video_is_taken_up(tmp_path):
@@ -339,6 +370,14 @@ def test_a_mended_video_is_taken_up(tmp_path):
     assert preprocess(config_of(folder, output))
     assert len(read_manifest(output)) == 2
     assert read_report(output)["reasons"] == {}
+
+
+def test_the_longest_ids_go_through(folder, tmp_path):
+    shutil.copy(folder / "a.mp4", tmp_path)
+    write_manifest(tmp_path, [Clip("头" * 66 + "ab", "a.mp4", 25.0, 87)])
+    assert preprocess(config_of(tmp_path, tmp_path / "out", caches=("text",), sheets=1))
+    assert check_manifest(tmp_path / "out") == []
+    assert read_report(tmp_path / "out")["reasons"] == {}
 
 
 def test_folders_without_a_manifest_go_through(folder, tmp_path):
@@ -357,26 +396,33 @@ def test_preprocessed_folders_are_refused_as_input(done, tmp_path):
 # --- memory ---------------------------------------------------------------------------------------
 
 
-def kept_of_run(tmp_path, seconds):
-    """Bytes that Python and numpy keep of a run, and its clips."""
-    folder, output = tmp_path / f"in{seconds}", tmp_path / f"out{seconds}"
+def held_at_the_end(tmp_path, monkeypatch, videos):
+    """Bytes that a job holds for Python and numpy when its last clip is stored, and its clips."""
+    folder, output = tmp_path / f"in{videos}", tmp_path / f"out{videos}"
     folder.mkdir()
-    write_video(folder / "a.mkv", every(25, seconds), options={"g": "25"})
-    config = config_of(folder, output, min_seconds=0.48, max_seconds=0.48)
+    first = write_video(folder / "0.mkv", every(25, 4), options={"g": "25"})
+    for number in range(1, videos):
+        shutil.copy(first, folder / f"{number}.mkv")
+    held = []
+
+    def measured(*values):
+        gc.collect()
+        held.append(tracemalloc.get_traced_memory()[0])
+        return merge(*values)
+
     gc.collect()
     before, _ = tracemalloc.get_traced_memory()
-    preprocess(config)
-    gc.collect()
-    after, _ = tracemalloc.get_traced_memory()
-    return after - before, len(read_manifest(output))
+    monkeypatch.setattr("flowact.data.preprocess.merge", measured)
+    preprocess(config_of(folder, output, min_seconds=0.48, max_seconds=0.48))
+    return held[0] - before, len(read_manifest(output))
 
 
-def test_memory_does_not_grow_with_the_number_of_clips(tmp_path):
-    """Of frames, tensors and records nothing is kept."""
+def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, monkeypatch):
+    """Of frames, tensors and records nothing is held, but the ids of what is stored."""
     tracemalloc.start()
-    kept_of_run(tmp_path, 1)  # what is loaded once
-    few, fewer_clips = kept_of_run(tmp_path, 4)
-    many, more_clips = kept_of_run(tmp_path, 18)
+    held_at_the_end(tmp_path, monkeypatch, 1)  # what is loaded once
+    few, fewer_clips = held_at_the_end(tmp_path, monkeypatch, 2)
+    many, more_clips = held_at_the_end(tmp_path, monkeypatch, 6)
     tracemalloc.stop()
-    assert more_clips - fewer_clips > 25
+    assert more_clips - fewer_clips == 28
     assert (many - few) / (more_clips - fewer_clips) < 1000

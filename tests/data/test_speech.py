@@ -3,6 +3,7 @@
 # ruff: noqa: RUF001 (letters of the IPA)
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -129,6 +130,14 @@ def test_sentences_do_not_run_out(language):
     texts = [next(drawn) for _ in range(200)]
     assert not any("{" in text for text in texts)
     assert len(set(texts)) > 100  # phrases, 30 % of all, come again
+
+
+def test_an_espeak_that_fails_is_told_in_a_line(monkeypatch):
+    monkeypatch.setattr(espeak, "available", lambda: True)
+    monkeypatch.setattr(espeak.sys, "executable", shutil.which("false"))
+    espeak._server.cache_clear()
+    with pytest.raises(ValueError, match=r'"espeak" failed, .* take synthesiser "formant"'):
+        espeak.speak(1, "train", 1.0)
 
 
 def test_espeak_speaks_the_same_whatever_was_said_before_and_at_the_times_it_tells():

@@ -1,13 +1,16 @@
-"""Actors for the tests of the instruments, seen by an eye that makes no errors."""
+"""Actors for the tests of the instruments, seen by an eye without errors or by the probe."""
 
 import numpy as np
 
 from flowact.data.actors.clip import ActorSeeds, make_clip
+from flowact.data.actors.identity import Identity
 from flowact.data.actors.renderer import Renderer
 from flowact.data.actors.tracks import ACTIONS, STATES
 from flowact.data.manifest import Clip
+from flowact.data.splits import derived_seed
 from flowact.evaluation.appearance import appearance
-from flowact.evaluation.probe import FACE_TARGETS, Reading
+from flowact.evaluation.identity import gallery
+from flowact.evaluation.probe import FACE_TARGETS, Reading, load_probe
 from flowact.evaluation.sound import at_frames, loudness, silent, sound_offset
 from flowact.evaluation.takes import ActorTake
 from flowact.evaluation.video import Video
@@ -54,13 +57,18 @@ class Actor:
         self.frames = renderer.render(self.clip.tracks)
         self.landmarks = renderer.landmarks(self.clip.tracks)
         self.loud = loudness([self.clip.soundtrack.samples], GEOMETRY)
+        self.people = np.stack([face_code(person) for person in range(PEOPLE)])
+
+    def read(self, frames, tracks, person):
+        """What is seen on ``frames``, on which ``person`` (0: the actor) does as in ``tracks``."""
+        return true_reading(tracks, self.landmarks, person)
 
     def take(self, frames=None, tracks=None, person=0, sound=None):
         """The video of ``frames`` on which ``tracks`` and ``person`` are seen, with ``sound``."""
         frames = self.frames if frames is None else frames
         tracks = self.clip.tracks if tracks is None else tracks
         sound = self.clip.soundtrack.samples if sound is None else sound
-        reading = true_reading(tracks, self.landmarks, person)
+        reading = self.read(frames, tracks, person)
         loud = loudness([sound], GEOMETRY)
         by_frame = at_frames(loud, len(frames), FPS)
         return ActorTake(
@@ -81,5 +89,22 @@ class Actor:
             wrists=true_reading(self.clip.tracks, self.landmarks, 0).wrists,
             sound_late=sound_offset(loud, self.loud)[0],
             reference=appearance(self.frames[:1]),
-            people=np.stack([face_code(other) for other in range(PEOPLE)]),
+            people=self.people,
         )
+
+
+class ProbedActor(Actor):
+    """The same, seen by the probe that ships, which finds its people in a gallery."""
+
+    def __init__(self, frames, seeds):
+        super().__init__(frames, seeds)
+        self.seed = seeds.identity
+        self.probe = load_probe()
+        self.people = gallery(self.probe, self.seed, self.clip.tracks, SIZE, SIZE, "hips")
+
+    def read(self, frames, tracks, person):
+        if person:
+            other = Identity.from_seed(derived_seed(self.seed, f"stranger {person}"))
+            actor = self.clip.identity.with_face_of(other)
+            frames = Renderer(actor, SIZE, SIZE).render(tracks)
+        return self.probe.read(frames)

@@ -18,7 +18,7 @@ from flowact.evaluation.plots import draw
 from flowact.evaluation.probe import Probe, save_probe
 from flowact.evaluation.report import describe, table
 from flowact.evaluation.statistics import Estimate
-from flowact.evaluation.suites import evaluate
+from flowact.evaluation.suites import Evaluation, evaluate
 from flowact.media.writer import VideoWriter
 from flowact.runs import EvaluateConfig, Mouth, Suite
 
@@ -86,6 +86,13 @@ def test_the_table_has_a_line_a_score(actors):
     assert "chance of action: 0.111 by guessing" in said
 
 
+def test_the_table_has_its_order_whatever_the_first_clip_says():
+    score = Estimate(mean=0.5, low=0.4, high=0.6, n=2)
+    names = ["diversity_gaze", "seam_jerk", "drift_colour", "lip_sync_r"]
+    said = table(Evaluation(scores=dict.fromkeys(names, score)))
+    assert [line.split()[0] for line in said.splitlines()[1:]] == names[::-1][:3] + names[:1]
+
+
 def test_plots_are_written_beside_the_scores(actors, tmp_path):
     saved = draw(actors[1], tmp_path / "scores.json")
     names = [path.name for path in saved]
@@ -103,11 +110,38 @@ def test_videos_are_matched_by_id_and_broken_ones_set_aside(cast, probe_file, tm
         videos=str(videos), truth=str(cast), suite=Suite.actors, output="s.json", probe=probe_file
     )
     found = evaluate(config)
+    alone = evaluate(dataclasses.replace(config, videos=str(videos / "actor-0900101-t0.mp4")))
+    assert alone.clips == found.clips
+    assert not alone.left_out
     assert [row["id"] for row in found.clips] == ["actor-0900101-t0"]
     assert "cannot be decoded" in found.left_out["actor-0900101-t1"]
     (videos / "actor-0900101-t0.mp4").unlink()
     with pytest.raises(ValueError, match=r"no video could be measured: .*actor-0900101-t1\.mp4"):
         evaluate(config)
+
+
+def test_a_speaker_without_sound_is_told_of_and_a_listener_is_not(
+    cast, probe_file, tmp_path, caplog
+):
+    mute = tmp_path / "actor-0900101-t0.mp4"
+    with VideoWriter(mute, SIZE, SIZE, 25, None, metadata={}) as writer:
+        writer.write(np.zeros((FRAMES, SIZE, SIZE, 3), np.uint8))
+    for state, told in (("speak", True), ("listen", False)):
+        truth = tmp_path / state
+        shutil.copytree(cast, truth)
+        manifest = truth / "manifest.jsonl"
+        manifest.write_text(manifest.read_text().replace('"speak"', f'"{state}"'))
+        caplog.clear()
+        evaluate(
+            EvaluateConfig(
+                videos=str(tmp_path),
+                truth=str(truth),
+                suite=Suite.actors,
+                output="s.json",
+                probe=probe_file,
+            )
+        )
+        assert ("t0 has no sound like the truth's" in caplog.text) == told
 
 
 def test_a_folder_without_the_clips_is_named(cast, probe_file, tmp_path):
@@ -137,7 +171,7 @@ def test_any_video_can_be_measured_without_truth(cast, probe_file, tmp_path, mou
         videos=str(cast / "videos" / "actor-0900101-t0.mp4"),
         suite=Suite.video,
         output="s.json",
-        probe=probe_file,
+        probe=probe_file if mouth is Mouth.probe else None,
         mouth=mouth,
     )
     found = evaluate(config)
@@ -183,5 +217,11 @@ def test_configuration_crosses_and_is_checked(cast):
         dataclasses.replace(config, mouth_box=[0.1, 0.2])
     with pytest.raises(ValueError, match="truth=t is for suite=actors"):
         dataclasses.replace(config, truth="t")
+    with pytest.raises(ValueError, match="mouth_box is for suite=video mouth=motion"):
+        dataclasses.replace(config, mouth=Mouth.probe)
+    with pytest.raises(ValueError, match="mouth_box is for suite=video mouth=motion"):
+        dataclasses.replace(config, suite=Suite.actors)
+    with pytest.raises(ValueError, match="probe=p reads actors only; add mouth=probe"):
+        dataclasses.replace(config, probe="p")
     tracks, landmarks = load_truth(cast / "truth" / "actor-0900101-t0.safetensors")
     assert len(tracks) == len(landmarks["face"]) == FRAMES

@@ -9,6 +9,7 @@ import wave
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from flowact.data.actors.clip import ActorClip, ActorSeeds, make_clip
 from flowact.data.actors.phones import SAMPLE_RATE
-from flowact.data.actors.renderer import Renderer
+from flowact.data.actors.renderer import SMALLEST, Renderer
 from flowact.data.actors.speech import Synthesiser, best_synthesiser
 from flowact.data.actors.tracks import Tracks
 from flowact.data.manifest import Clip, from_json, to_json, write_manifest
@@ -72,6 +73,11 @@ class Recipe:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         if not 1 / FPS <= self.seconds < float("inf"):
             raise ValueError(f"seconds is {self.seconds}; it must be {1 / FPS}, a frame, or more")
+        if min(self.width, self.height) < SMALLEST or self.width % 2 or self.height % 2:
+            raise ValueError(
+                f"resolution is {self.width}x{self.height}; give even sides, as H.264 needs them, "
+                f"of {SMALLEST} pixels or more"
+            )
         last = self.seed + (self.clips - 1) // self.takes
         splits = (split_of(self.seed), split_of(last))
         if splits[0] != splits[1]:
@@ -140,11 +146,8 @@ def load_truth(path: str | Path) -> tuple[Tracks, dict[str, NDArray[np.float32]]
     Raises:
         ValueError: the file is not there, damaged, or not a truth file.
     """
-    try:
-        with safe_open(path, framework="numpy") as file:
-            arrays: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"truth file {path} cannot be read: {error}") from error
+    with _opened_truth(path) as file:
+        arrays: dict[str, Any] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if absent := sorted({f.name for f in fields(Tracks)} - set(arrays)):
         raise ValueError(f"truth file {path} has no {', '.join(absent)}; make the data set anew")
     tracks = Tracks(**{f.name: arrays.pop(f.name) for f in fields(Tracks)})
@@ -261,5 +264,16 @@ def _complete(output: Path, name: str) -> bool:
 
 def _row(output: Path, name: str) -> Clip:
     """The clip's line of the manifest, which its truth file carries."""
-    with safe_open(_truth(output, name), framework="numpy") as file:
+    with _opened_truth(_truth(output, name)) as file:
         return from_json(file.metadata()["clip"])
+
+
+@contextmanager
+def _opened_truth(path: str | Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            yield file
+    except (OSError, SafetensorError) as error:
+        raise ValueError(
+            f"truth file {path} cannot be read ({error}); delete it and make the data set again"
+        ) from error

@@ -80,7 +80,7 @@ def speak(seed: int, pool: str, seconds: float) -> tuple[str, list[Utterance]]:
     The same seed gives the same bytes. Not to be called from several threads at once.
 
     Raises:
-        ValueError: praat-parselmouth is not installed.
+        ValueError: praat-parselmouth is not installed, or fails.
     """
     if not available():
         raise ValueError(
@@ -136,7 +136,11 @@ def _ask(request: dict[str, Any]) -> list[tuple[Any, ...]]:
         server.stdin.flush()
         return pickle.load(server.stdout)
     except (BrokenPipeError, EOFError) as error:
-        raise RuntimeError(f"eSpeak failed on {request}; its own message is above") from error
+        _server.cache_clear()
+        raise ValueError(
+            'synthesiser "espeak" failed, as its own message above says; '
+            'install praat-parselmouth again, or take synthesiser "formant"'
+        ) from error
 
 
 @cache

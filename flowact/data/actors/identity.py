@@ -113,11 +113,10 @@ class Identity:
             _HAT[face.hat].format(palette.name(face.hat_colour)),
             "earrings" if face.earrings else "",
         )
-        pattern = "" if clothes.pattern == "plain" else f"{clothes.pattern} "
         return {
             "person": _PERSON[face.pronoun],
             "hair": _CUT[face.cut].format(palette.hair_name(face.hair)),
-            "clothes": _article(f"{pattern}{palette.name(clothes.colour)} {clothes.garment}"),
+            "clothes": _article(f"{_cloth(clothes)} {clothes.garment}"),
             "scene": _article_of(_PLACE[self.scene.place].format(palette.name(self.scene.wall))),
             "style": _STYLE[self.style],
             "accessories": _listed([words for words in accessories if words]),
@@ -136,6 +135,15 @@ def _body(rng: np.random.Generator) -> Body:
         mouth_height=rng.uniform(0.2, 0.25),
         table_side=int(rng.choice([-1, 1])),
     )
+
+
+def _cloth(clothes: Clothes) -> str:
+    """Pattern and colours, as far as they are seen: a pattern's second colour goes unnamed."""
+    first, second = palette.name(clothes.colour), palette.name(clothes.second)
+    if clothes.pattern == "two-coloured":  # in its sleeves
+        sleeved = clothes.garment != "tank top"
+        return f"{first} and {second}" if sleeved and second != first else first
+    return first if clothes.pattern == "plain" else f"{clothes.pattern} {first}"
 
 
 def _article(words: str) -> str:

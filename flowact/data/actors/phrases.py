@@ -67,7 +67,7 @@ _TRAIN: Phrases = {
     "thumbs_up": (
         "{give} a thumbs up", "{show} a thumbs up", "{hold} up a thumb", "{stick} up a thumb",
         "{put} a thumb up", "{approve} with a thumbs up", "{raise} a thumb", "{offer} a thumbs up",
-        "{make} a thumbs-up sign", "{signal} that all is well with a thumb", "{flash} a thumbs up",
+        "{make} a thumbs-up sign", "{signal} with a thumb that all is well", "{flash} a thumbs up",
         "{lift} a thumb in approval",
     ),
     "fold_arms": (
@@ -101,7 +101,7 @@ _VALIDATION: Phrases = {
         "{spread} both hands with a shrug",
     ),
     "clap": (
-        "{applaud} happily", "{clap} together both hands", "{give} some applause",
+        "{applaud} happily", "{clap} $their hands together", "{give} some applause",
         "{bring} $their palms together to clap",
     ),
     "drink": (
@@ -216,7 +216,7 @@ ACTIVITIES: dict[str, str] = {
     "shrug": "shrugging",
     "clap": "clapping",
     "drink": "drinking",
-    "thumbs_up": "showing a thumb",
+    "thumbs_up": "giving a thumbs up",
     "fold_arms": "folding $their arms",
 }
 

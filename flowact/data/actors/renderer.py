@@ -27,6 +27,8 @@ WIDTH = 2.44
 HEADROOM = 0.28
 """Over the crown: hair, hats and a nod."""
 FOOTROOM = 0.12
+SMALLEST = 16
+"""Pixels a side of a picture, at least."""
 
 
 class Renderer:
@@ -43,14 +45,16 @@ class Renderer:
         framing: "hips" or "full".
 
     Raises:
-        ValueError: if the framing is unknown or the picture is smaller than 16 pixels.
+        ValueError: if the framing is unknown or the picture is smaller than ``SMALLEST``.
     """
 
     def __init__(self, identity: Identity, height: int, width: int, framing: Framing = "hips"):
         if framing not in ("hips", "full"):
             raise ValueError(f"framing is {framing!r}; use 'hips' or 'full'")
-        if min(height, width) < 16:
-            raise ValueError(f"height x width is {height}x{width}; use at least 16 pixels each")
+        if min(height, width) < SMALLEST:
+            raise ValueError(
+                f"height x width is {height}x{width}; use at least {SMALLEST} pixels each"
+            )
         face, body, clothes = identity.face, identity.body, identity.clothes
         self._identity, self._height, self._width = identity, height, width
         tall = HEADROOM + 1 + body.neck + body.torso
