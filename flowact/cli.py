@@ -8,11 +8,22 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+RESUMES = "what is complete is kept; the same words again go on from there"
 
-def main(name: str, kind: type[T], work: Callable[[T], None], help_text: str | None) -> None:
+
+def main(
+    name: str,
+    kind: type[T],
+    work: Callable[[T], None],
+    help_text: str | None,
+    stopped: str = "nothing was written",
+) -> None:
     """Run ``work`` on ``configs/NAME.yaml`` under the command line's ``key=value`` words.
 
     What the user can mend ends in one line, ``error: ...``, and exit code 2.
+
+    Args:
+        stopped: what Ctrl-C leaves behind, for the user.
     """
     words = sys.argv[1:]
     _log_to_stderr()
@@ -33,7 +44,7 @@ def main(name: str, kind: type[T], work: Callable[[T], None], help_text: str | N
         where = f": {error.filename}" if error.filename else ""
         _end(f"error: {error.strerror or error}{where}", 2)
     except KeyboardInterrupt:
-        _end("stopped before anything was written", 130)
+        _end(f"stopped: {stopped}", 130)
 
 
 def _log_to_stderr() -> None:

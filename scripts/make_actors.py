@@ -7,7 +7,7 @@ The same words again go on where a run was stopped.
 
 from pathlib import Path
 
-from flowact.cli import main
+from flowact.cli import RESUMES, main
 from flowact.runs import MakeActorsConfig
 
 
@@ -16,13 +16,9 @@ def work(config: MakeActorsConfig) -> None:
 
     recipe = Recipe.of(config)
     print(f"{recipe.clips} clips of {recipe.frames} frames, speech by {recipe.synthesiser}")
-    try:
-        write_dataset(Path(config.output), recipe, config.workers)
-    except KeyboardInterrupt:
-        print("stopped: complete clips are kept; the same words again go on")
-        raise SystemExit(130) from None
+    write_dataset(Path(config.output), recipe, config.workers)
     print(f"{config.output}: manifest.jsonl, {recipe.clips} videos and their truth")
 
 
 if __name__ == "__main__":
-    main("make_actors", MakeActorsConfig, work, __doc__)
+    main("make_actors", MakeActorsConfig, work, __doc__, RESUMES)

@@ -8,7 +8,7 @@ that was stopped goes on where it was. Several processes share the work:
     torchrun --nproc-per-node=4 scripts/preprocess.py input=DIR output=DIR
 """
 
-from flowact.cli import main
+from flowact.cli import RESUMES, main
 from flowact.data.settings import PreprocessConfig
 
 
@@ -23,4 +23,4 @@ def work(config: PreprocessConfig) -> None:
 
 
 if __name__ == "__main__":
-    main("preprocess", PreprocessConfig, work, __doc__)
+    main("preprocess", PreprocessConfig, work, __doc__, RESUMES)

@@ -5,7 +5,7 @@
 Renders what it learns from; the finished probe carries its own errors on held-out actors.
 """
 
-from flowact.cli import main
+from flowact.cli import RESUMES, main
 from flowact.runs import TrainProbeConfig
 
 
@@ -22,4 +22,4 @@ def work(config: TrainProbeConfig) -> None:
 
 
 if __name__ == "__main__":
-    main("train_probe", TrainProbeConfig, work, __doc__)
+    main("train_probe", TrainProbeConfig, work, __doc__, RESUMES)

@@ -328,7 +328,7 @@ def test_a_signal_between_chunks(monkeypatch, capsys, given, tmp_path, chunks):
         with pytest.raises(SystemExit) as ended:
             run(monkeypatch, words)
         assert ended.value.code == 130
-        assert "before anything was written" in capsys.readouterr().err
+        assert "stopped: nothing was written" in capsys.readouterr().err
         assert not given["output"].exists()
         assert not (tmp_path / "video.json").exists()
         return
