@@ -19,6 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from flowact import runs, settings
 from flowact.data import settings as data
+from flowact.training import settings as training
+from flowact.training.window_settings import GenerateLatentsConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -32,6 +34,9 @@ SCHEMAS: dict[str, type[Any]] = {
     "show_windows": runs.ShowWindowsConfig,
     "preprocess": data.PreprocessConfig,
     "check_manifest": data.CheckManifestConfig,
+    "train": training.TrainConfig,
+    "export": training.ExportConfig,
+    "make_generated_latents": GenerateLatentsConfig,
 }
 
 ERRORS = (HydraException, OmegaConfBaseException)
@@ -59,6 +64,21 @@ def load_config(name: str, words: Sequence[str], kind: type[T]) -> T:
     return _cross(composed, kind)
 
 
+def restore_config(values: dict[str, Any], kind: type[T]) -> T:
+    """A config that was written down as plain values, enums by their names.
+
+    Raises:
+        ValueError: the values are not those of ``kind``.
+    """
+    try:
+        return _cross(
+            cast(DictConfig, OmegaConf.merge(OmegaConf.structured(_twin(kind)), values)), kind
+        )
+    except ERRORS as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"the config is not one of this version: {reason}") from error
+
+
 def load_preset(name: str) -> settings.ModelConfig:
     """``configs/model/NAME.yaml``, for ``FlowActPipeline.untrained``.
 
@@ -71,7 +91,7 @@ def load_preset(name: str) -> settings.ModelConfig:
 
 def describe(name: str) -> str:
     """The keys of ``configs/NAME.yaml``: what each means, then all with their values as YAML."""
-    presets = [f"Presets of model: {', '.join(_presets())}"] if _has_model(name) else []
+    presets = [f"Presets of {group}: {', '.join(_presets(group))}" for group in _groups(name)]
     values = OmegaConf.to_yaml(_compose(name, []))
     return "\n\n".join((*_explained(SCHEMAS[name]), *presets, values))
 
@@ -80,10 +100,10 @@ def _compose(name: str, words: Sequence[str]) -> DictConfig:
     """The file under words of which each is checked: Hydra would add keys, and change its own."""
     _register()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        chosen = [word for word in words if word.startswith("model=") and _has_model(name)]
+        groups = _groups(name)
+        chosen = [word for word in words if word.partition("=")[0] in groups and "=" in word]
         presets = [_checked_preset(word) for word in chosen]
-        keys = _leaves(OmegaConf.to_container(compose(name, presets)))
-        keys += ["model"] if _has_model(name) else []
+        keys = [*_leaves(OmegaConf.to_container(compose(name, presets))), *groups]
         for word in words:
             _check_key(word, keys)
         try:
@@ -147,17 +167,21 @@ def _quoted(word: str, kind: type[Any]) -> str:
     return f"{key}='{escaped}'"
 
 
-def _has_model(name: str) -> bool:
-    return any(f.name == "model" for f in dataclasses.fields(SCHEMAS[name]))
+def _groups(name: str) -> list[str]:
+    """The folders of presets among which ``configs/NAME.yaml`` chooses, such as model."""
+    file: Any = OmegaConf.load(CONFIGS / f"{name}.yaml")
+    chosen = [entry for entry in file.defaults if isinstance(entry, DictConfig)]
+    return [str(group) for entry in chosen for group in entry]
 
 
-def _presets() -> list[str]:
-    return sorted(path.stem for path in (CONFIGS / "model").glob("*.yaml"))
+def _presets(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
 def _checked_preset(word: str) -> str:
-    if word.removeprefix("model=") not in _presets():
-        raise ValueError(f"{word}: there is no such preset; there are {', '.join(_presets())}")
+    group, _, preset = word.partition("=")
+    if preset not in _presets(group):
+        raise ValueError(f"{word}: there is no such preset; there are {', '.join(_presets(group))}")
     return word
 
 

@@ -102,18 +102,21 @@ class BenchmarkConfig(RunConfig):
         output: the .json to write.
         seconds: length of the video; from 180 on, memory and drift are told too.
         ticks: pairs of ticks compared with diffusers' model; 0 leaves the comparison out.
+        steps: the same of training steps, forward and backward.
     """
 
     output: str
     seconds: float = 20.0
     ticks: int = 50
+    steps: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.seconds < float("inf"):
             raise ValueError(f"seconds is {self.seconds}; it must be above 0")
-        if self.ticks < 0:
-            raise ValueError(f"ticks is {self.ticks}; it must be 0 or more")
+        for name in ("ticks", "steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
 
 
 @dataclass(kw_only=True)

@@ -9,6 +9,7 @@ from flowact.config import CONFIGS, describe, load_config
 from flowact.geometry import Geometry
 from flowact.runs import BenchmarkConfig, SampleConfig, StreamOverrides
 from flowact.settings import StreamSettings
+from flowact.training.settings import OptimiserKind, TrainConfig
 
 GIVEN = ["image=a.png", "audio=b.wav", "output=c.mp4"]
 
@@ -141,6 +142,43 @@ def test_keys_are_explained_and_presets_listed():
     assert "seed: of the noise" in said
     assert "micro_steps: model calls per tick" in said
     assert "Presets of model: demo, hunyuan15, hunyuan15_decoupled, small" in said
+
+
+def experiment(name, *words):
+    return load_config("train", [f"experiment={name}", "output=DIR", *words], TrainConfig)
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "experiment").glob("*.yaml")), ids=str)
+def test_every_experiment_crosses(path):
+    assert experiment(path.stem).stage in path.stem
+
+
+def test_an_experiment_is_over_its_primary_file_and_under_the_words():
+    assert load_config("train", ["stage=vae", "output=DIR"], TrainConfig).steps == 1000
+    config = experiment("vae")
+    assert config.stage == "vae"
+    assert config.steps > 1000
+    assert config.optimiser.kind is OptimiserKind.muon
+    config = experiment("vae", "steps=3", "optimiser.kind=adamw", "model=small")
+    assert (config.steps, config.optimiser.kind) == (3, OptimiserKind.adamw)
+    assert config.model.name == "small"
+    assert experiment("vae", "steps=3").optimiser.lr == experiment("vae").optimiser.lr
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["experiment=vea"], "experiment=vea: there is no such preset; .*vae"),
+        (["experiment=vae", "optimizer.lr=1"], "no key optimizer.lr; .* optimiser.lr"),
+        (["experiment=vae", "vae.clip_frame=5"], "no key vae.clip_frame; .* vae.clip_frames"),
+        (["experiment=vae", "optimiser.decay=constant"], "optimiser.decay is constant"),
+        (["experiment=vae", "precision=fp99"], "precision=fp99.*bf16"),
+        ([], r"stage is missing; give stage=\.\.\."),
+    ],
+)
+def test_mistakes_in_training_are_named(words, named):
+    with pytest.raises(ValueError, match=named):
+        load_config("train", ["output=DIR", *words], TrainConfig)
 
 
 def test_what_is_missing_is_named():

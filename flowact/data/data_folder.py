@@ -1,7 +1,7 @@
 """The windows of preprocessed folders, as tensors (design 2, 4, 7, 8)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class Windows:
         stream: clean latents of the chunks in the stream, [B, C, F, H, W].
         context: of the reference, the long-term memory (oldest first) and the short-term one, in
             the order of ``Geometry.slots``, [B, C, S, H, W].
+        short_term: of the clip itself, whatever the context holds there: what a repair leads to,
+            [B, C, 1, H, W].
         audio: features of the stream's latents, [B, F, window, D]; None if none were asked for.
         memory_audio: of the short-term latent, for its repair, [B, 1, window, D]; zero for the
             image, which has none.
@@ -68,6 +70,7 @@ class Windows:
 
     stream: Tensor
     context: Tensor
+    short_term: Tensor
     audio: Tensor | None
     memory_audio: Tensor | None
     infos: tuple[WindowInfo, ...]
@@ -83,6 +86,14 @@ class Windows:
             else:
                 values[f.name] = None if items[0] is None else torch.cat(items)
         return cls(**values)
+
+    def to(self, device: torch.device) -> "Windows":
+        """The same batch on another device."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        tensors: dict[str, Any] = {
+            name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
 
 
 class DataFolder:
@@ -170,6 +181,7 @@ class DataFolder:
         return Windows(
             stream=self._read_latents(id, size * oldest, size * (oldest + chunks))[None],
             context=torch.cat(context, dim=1)[None],
+            short_term=context[-1][None],
             audio=None if audio is None else audio[None, 1:],
             memory_audio=None if audio is None else audio[None, :1],
             infos=(info,),

@@ -33,14 +33,12 @@ class Encoders:
 
     Attributes:
         config: what the parts were built from.
-        trained: whether their weights mean anything.
     """
 
     config: ModelConfig
     autoencoder: VideoAutoencoder
     text_encoder: components.TextEncoder
     extractor: AudioExtractor
-    trained: bool
 
     def latents(self, frames: Frames) -> Tensor:
         """Normalised latents [C, F, h, w] of a clip."""
@@ -88,10 +86,10 @@ def load_encoders(
     Raises:
         ValueError: the weights cannot be loaded, or the preset exists with its weights only.
     """
-    config, trained = model, False
+    config = model
     if weights is not None:
         folder = Path(weights)
-        config, trained = read_index(folder)
+        config, _ = read_index(folder)
         kind = components.AUTOENCODERS[config.autoencoder.kind]
         module: nn.Module = components.load_diffusers(kind, folder / "vae", dtype)
         text_encoder = components.load_text_encoder(config.text_encoder, folder)
@@ -111,7 +109,6 @@ def load_encoders(
         wrap_autoencoder(module.eval(), window=config.autoencoder.window),
         text_encoder.eval().to(device),
         AudioExtractor(audio_encoder, config.geometry),
-        trained,
     )
 
 

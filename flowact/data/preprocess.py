@@ -52,7 +52,7 @@ def preprocess(config: PreprocessConfig) -> bool:
     sources, problems = _sources(folder)
     dtype = resolve_dtype(config.precision, device := resolve_device(config.device))
     encoders = load_encoders(config.model, config.weights, config.seed, dtype, device)
-    if not encoders.trained and "latents" in config.caches:
+    if config.weights is None and "latents" in config.caches:
         logger.warning("%s is %s", encoders.config.name, UNTRAINED)
     rules = _rules(config, encoders)
     decided = dataclasses.asdict(rules) | {"references": config.references, "seed": config.seed}

@@ -41,7 +41,7 @@ class CacheWriter:
 
     Args:
         folder: of the dataset; the cache is a folder in it.
-        kind: latents, features or text.
+        kind: latents, features, text or generated.
         made_by: everything that the tensors depend on, apart from the clip.
         rank: of this process among those that write now; no other rank's files are touched.
         shard_bytes: size at which loose files are merged.
@@ -131,7 +131,7 @@ class CacheReader:
 
     Args:
         folder: of the dataset.
-        kind: latents, features or text.
+        kind: latents, features, text or generated.
         made_by: what must have made the cache; None takes the only one that is there.
 
     Attributes:
@@ -239,7 +239,8 @@ def _mend(path: Path) -> str:
 def _find_cache(folder: Path, kind: str, made_by: Mapping[str, Any] | None) -> Path:
     found = sorted(path.parent for path in folder.glob(f"{kind}-*/{META}"))
     if not found:
-        raise ValueError(f"{folder}: has no cache of {kind}; make it with scripts/preprocess.py")
+        script = "make_generated_latents.py" if kind == "generated" else "preprocess.py"
+        raise ValueError(f"{folder}: has no cache of {kind}; make it with scripts/{script}")
     names = ", ".join(path.name for path in found)
     if made_by is None:
         if len(found) > 1:

@@ -1,9 +1,14 @@
 """Noise levels of the stream: a shifted grid, cut into one segment per age (paper 2.1, 2.4)."""
 
 from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor
+
+Level = TypeVar("Level", float, Tensor)
 
 
-def shift_level(u: float, shift: float) -> float:
+def shift_level(u: Level, shift: float) -> Level:
     """s = k u / (1 + (k - 1) u): the larger the latent, the longer it stays noisy (design 3)."""
     return shift * u / (1 + (shift - 1) * u)
 

@@ -60,5 +60,10 @@ class AudioCrossAttention(nn.Module):
             rearrange(y, "b f n (h d) -> (b f) n h d", h=self.heads)
             for y in (self.to_q(self.norm(x)), self.to_k(audio), self.to_v(audio))
         )
-        out = attend(self.norm_q(query), self.norm_k(key), value)
+        out = attend(_normed(self.norm_q, query), _normed(self.norm_k, key), value)
         return x + self.to_out(rearrange(out, "(b f) n h d -> b f n (h d)", f=latents))
+
+
+def _normed(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    """``norm(x)`` in the precision of ``x``: under autocast the weight's is another, and slow."""
+    return nn.functional.rms_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), norm.eps)

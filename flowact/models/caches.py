@@ -31,6 +31,14 @@ class TextCache:
             return self.mask
         return torch.ones(self.tokens.shape[:2], dtype=torch.bool, device=self.tokens.device)
 
+    def of(self, prompts: Tensor) -> "TextCache":
+        """The cache of a batch whose samples have these [B] of the prompts cached here."""
+        mask = None if self.mask is None else self.mask[prompts]
+        layers = (
+            kv and TextKeyValue(kv.key[prompts], kv.value[prompts], mask) for kv in self.layers
+        )
+        return TextCache(self.tokens[prompts], mask, tuple(layers))
+
 
 @dataclass(frozen=True)
 class ContextCache:

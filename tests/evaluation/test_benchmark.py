@@ -8,7 +8,8 @@ import pytest
 import torch
 from tiny import tiny_config
 
-from flowact.evaluation.benchmark import benchmark, compare_tick, endurance, write_babble
+from flowact.evaluation.against_diffusers import compare_step, compare_tick
+from flowact.evaluation.benchmark import benchmark, endurance, write_babble
 from flowact.geometry import Geometry
 from flowact.media.audio import probe_audio, stream_audio
 from flowact.models.transformer import FlowActTransformer3DModel
@@ -39,7 +40,8 @@ def test_weights_are_called_untrained(report):
     assert "untrained" in report["weights"]
 
 
-def test_a_tick_is_compared_on_equal_terms(monkeypatch):
+@pytest.mark.parametrize("what", ["tick", "step"])
+def test_models_are_compared_on_equal_terms(monkeypatch, what):
     """Both models have the preset's width and depth, and diffusers' gets as many tokens."""
     made, seen = [], []
     for kind in (diffusers.HunyuanVideo15Transformer3DModel, FlowActTransformer3DModel):
@@ -58,7 +60,11 @@ def test_a_tick_is_compared_on_equal_terms(monkeypatch):
 
     monkeypatch.setattr(diffusers.HunyuanVideo15Transformer3DModel, "forward", watched)
     model = tiny_config()
-    told = compare_tick(model, torch.float32, torch.device("cpu"), pairs=1)
+    device = torch.device("cpu")
+    if what == "tick":
+        told = compare_tick(model, torch.float32, device, pairs=1)
+    else:
+        told = compare_step(model, device, pairs=1)
     base, ours = made
     for key in ("num_layers", "num_attention_heads", "attention_head_dim", "patch_size"):
         assert base[key] == ours[key] == getattr(model.transformer, key)

@@ -1,0 +1,1 @@
+"""One loop, the stages as objectives that it knows nothing of, and exact checkpoints."""

@@ -1,0 +1,34 @@
+"""From a training run to a folder that ``FlowActPipeline`` loads."""
+
+from pathlib import Path
+
+from flowact.pipeline import FlowActPipeline
+from flowact.training.checkpoint import load_network
+from flowact.training.settings import TrainConfig
+from flowact.training.stages import build
+
+
+def export(config: TrainConfig, checkpoint: Path, output: Path) -> FlowActPipeline:
+    """Write the pipeline of a run to ``output``: averages of weights where there are some.
+
+    What the stage has not trained is as it was at its beginning.
+
+    Args:
+        config: of the run.
+        checkpoint: one of it.
+
+    Raises:
+        ValueError: weights or data that the run began with are gone, or do not fit.
+    """
+    objective = build(config)
+    for role in objective.trained:
+        name = f"{role}_average" if role in objective.averaged else role
+        load_network(checkpoint, name, objective.networks[role])
+    pipeline = (
+        FlowActPipeline.from_pretrained(config.weights)
+        if config.weights
+        else FlowActPipeline.untrained(config.model, config.seed)
+    )
+    objective.install(pipeline)
+    pipeline.save_pretrained(output)
+    return pipeline

@@ -1,0 +1,112 @@
+"""The networks of a stage on their devices: wrapped or sharded, frozen or trained, and averaged."""
+
+import copy
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from flowact.training.objective import Objective
+from flowact.training.settings import Strategy
+
+AVERAGE = "_average"
+
+
+def prepare(
+    objective: Objective[Any], device: torch.device, strategy: Strategy, ranks: int
+) -> None:
+    """Put a stage's networks on ``device`` and share them among ``ranks``, in their places.
+
+    The averages, equal to their networks, join them.
+    """
+    for role in tuple(objective.networks):
+        network = objective.networks[role].to(device)
+        trained = role in objective.trained
+        if role in objective.averaged:
+            average = copy.deepcopy(network).requires_grad_(False).eval()
+            objective.networks[role + AVERAGE] = _share(average, strategy, ranks, trained=False)
+        if not trained:
+            network.requires_grad_(False).eval()
+        objective.networks[role] = _share(network, strategy, ranks, trained)
+
+
+def _share(network: nn.Module, strategy: Strategy, ranks: int, trained: bool) -> nn.Module:
+    if ranks == 1:
+        return network
+    if strategy is Strategy.fsdp:
+        return _shard(network, ranks)
+    return DistributedDataParallel(network) if trained else network
+
+
+def _shard(network: nn.Module, ranks: int) -> nn.Module:
+    """FSDP2, gathering one block at a time: those that diffusers' models name as repeated."""
+    device = next(network.parameters()).device
+    mesh = init_device_mesh(device.type, (ranks,))
+    blocks = {
+        name for module in network.modules() for name in getattr(module, "_repeated_blocks", ())
+    }
+    for module in network.modules():
+        if type(module).__name__ in blocks:
+            # Blocks are called by other names than forward too, and gather only when told.
+            methods = [name for name, f in vars(type(module)).items() if inspect.isfunction(f)]
+            fully_shard(module, mesh=mesh)
+            for method in methods:
+                if not method.startswith("_"):
+                    register_fsdp_forward_method(module, method)
+    fully_shard(network, mesh=mesh)
+    return network
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network itself, sharded or not."""
+    return network.module if isinstance(network, DistributedDataParallel) else network
+
+
+@contextmanager
+def gradients_shared(network: nn.Module, shared: bool) -> Iterator[None]:
+    """A forward and backward after which gradients are the mean of all processes', or wait."""
+    if isinstance(network, FSDPModule):
+        network.set_requires_gradient_sync(shared)
+        yield
+    elif isinstance(network, DistributedDataParallel) and not shared:
+        with network.no_sync():
+            yield
+    else:
+        yield
+
+
+def clip_gradients(network: nn.Module, highest: float) -> Tensor:
+    """Scale gradients down to norm ``highest`` of all of them; returns what it was."""
+    parameters = [p for p in network.parameters() if p.grad is not None]
+    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    whole = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    clip_grads_with_norm_(parameters, highest, whole)
+    return whole
+
+
+@torch.no_grad()
+def update_average(objective: Objective[Any], role: str, step: int) -> None:
+    """Move a role's average towards its network after step ``step``, counted from 0.
+
+    The decay grows to the objective's, so that a start from random weights is soon forgotten.
+    """
+    average = objective.networks[role + AVERAGE]
+    network = unwrapped(objective.networks[role])
+    decay = min(objective.averaged[role], (1 + step) / (10 + step))
+    means = [_local(p) for p in average.parameters()]
+    values = [_local(p) for p in network.parameters()]
+    torch._foreach_lerp_(means, values, 1 - decay)
+    for mean, value in zip(average.buffers(), network.buffers(), strict=True):
+        mean.copy_(value)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor.data

@@ -1,0 +1,164 @@
+"""What the stages that train on windows are asked for, as plain dataclasses."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flowact.data.windows import WindowsConfig
+
+
+@dataclass(frozen=True)
+class LevelsConfig:
+    """How often samples have each pattern of noise levels; the first three sum to 1.
+
+    Attributes:
+        staircase: the stream's own: a chunk's level follows from its age, and all are equally far
+            within their segments.
+        independent: each chunk its own.
+        common: one for all, as DMD asks its teacher.
+        segment_start: of staircases, those at the start of their segments: the input of the
+            distilled model.
+
+    Raises:
+        ValueError: a probability is out of its range.
+    """
+
+    staircase: float = 0.6
+    independent: float = 0.2
+    common: float = 0.2
+    segment_start: float = 0.25
+
+    def __post_init__(self) -> None:
+        odds = (self.staircase, self.independent, self.common)
+        if not all(p >= 0 for p in odds) or not abs(sum(odds) - 1) < 1e-6:
+            raise ValueError(
+                f"levels.staircase, levels.independent and levels.common are "
+                f"{', '.join(map(str, odds))}; they must be 0 or more and sum to 1"
+            )
+        if not 0 <= self.segment_start <= 1:
+            raise ValueError(
+                f"levels.segment_start is {self.segment_start}; it must be from 0 to 1"
+            )
+
+
+@dataclass(frozen=True)
+class TasksConfig:
+    """How often micro-batches have each task; the rest are the stream under all its memory.
+
+    Attributes:
+        without_long_term: the stream under reference and short-term latent.
+        reference_alone: the stream under the reference.
+        refinement: repair of the short-term latent (paper 2.5), where it is not the image.
+        refinement_levels: lowest and highest noise level a repair starts from.
+
+    Raises:
+        ValueError: a setting is out of its range.
+    """
+
+    without_long_term: float = 0.05
+    reference_alone: float = 0.05
+    refinement: float = 0.05
+    refinement_levels: tuple[float, float] = (0.1, 0.5)
+
+    def __post_init__(self) -> None:
+        odds = (self.without_long_term, self.reference_alone, self.refinement)
+        if not all(p >= 0 for p in odds) or not sum(odds) <= 1:
+            raise ValueError(
+                "tasks.without_long_term, tasks.reference_alone and tasks.refinement are "
+                f"{', '.join(map(str, odds))}; they must be 0 or more and sum to 1 at most"
+            )
+        levels = self.refinement_levels
+        if len(levels) != 2 or not 0 < levels[0] <= levels[1] <= 1:
+            raise ValueError(
+                f"tasks.refinement_levels is {levels}; give two levels above 0, up to 1, in order"
+            )
+
+
+@dataclass(kw_only=True)
+class AutoregressiveConfig:
+    """Stage 1, and what stage 2 shares with it.
+
+    Attributes:
+        folders: of preprocessed data.
+        folder_weights: how often each is drawn from, in proportion; none is all alike.
+        windows: which are drawn, their weights, and what they go without.
+        levels: patterns of noise levels.
+        tasks: what micro-batches are used for.
+        generated_memory: probability that a window remembers what scripts/make_generated_latents.py
+            stored beside its folder's latents; 0 needs none.
+        average: decay of the running average of the weights, which is what is exported.
+        gradient_checkpointing: a layer's activations are computed again on the way back: less
+            memory, more time.
+    """
+
+    folders: tuple[str, ...] = ()
+    folder_weights: tuple[float, ...] = ()
+    windows: WindowsConfig = field(default_factory=WindowsConfig)
+    levels: LevelsConfig = field(default_factory=LevelsConfig)
+    tasks: TasksConfig = field(default_factory=TasksConfig)
+    generated_memory: float = 0.0
+    average: float = 0.999
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average is {self.average}; it must be from 0 to below 1")
+        if not 0 <= self.generated_memory <= 1:
+            raise ValueError(f"generated_memory is {self.generated_memory}; it must be from 0 to 1")
+        if len(self.folder_weights) not in (0, len(self.folders)):
+            raise ValueError(
+                f"folder_weights has {len(self.folder_weights)} numbers for {len(self.folders)} "
+                "folders; give one each, or none"
+            )
+
+    @property
+    def mix(self) -> dict[Path, float]:
+        """The weight of each folder."""
+        weights = self.folder_weights or (1.0,) * len(self.folders)
+        return dict(zip(map(Path, self.folders), weights, strict=True))
+
+
+@dataclass(kw_only=True)
+class AudioMotionConfig(AutoregressiveConfig):
+    """Stage 2.
+
+    Attributes:
+        audio_lags: how often the stream waits 0, 1, ... ticks for the audio of a chunk; they sum
+            to 1.
+    """
+
+    audio_lags: tuple[float, ...] = (0.6, 0.2, 0.2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        odds = self.audio_lags
+        if not all(p >= 0 for p in odds) or not abs(sum(odds) - 1) < 1e-6:
+            raise ValueError(f"audio_lags is {odds}; give probabilities that sum to 1")
+
+
+@dataclass(kw_only=True)
+class GenerateLatentsConfig:
+    """Latents for generated memory (design 8.1).
+
+    Attributes:
+        weights: a folder saved by ``FlowActPipeline``: the model that makes them.
+        folders: preprocessed with these weights.
+        levels: lowest and highest noise level that ground truth is taken to.
+        steps: model calls from there back.
+        audio: whether the model hears the clips; false after stage 1.
+        seed: of noise and levels.
+        device: auto, cpu, cuda or cuda:N.
+    """
+
+    weights: str
+    folders: tuple[str, ...]
+    levels: tuple[float, float] = (0.2, 0.7)
+    steps: int = 4
+    audio: bool = False
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if len(self.levels) != 2 or not 0 < self.levels[0] <= self.levels[1] <= 1:
+            raise ValueError(f"levels is {self.levels}; give two levels above 0, up to 1, in order")
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; it must be 1 or more")
