@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_origin
+from typing import Any, Optional, TypeVar, cast, get_args, get_origin
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
@@ -37,6 +37,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "train": training.TrainConfig,
     "export": training.ExportConfig,
     "make_generated_latents": GenerateLatentsConfig,
+    "memory": runs.MemoryConfig,
 }
 
 ERRORS = (HydraException, OmegaConfBaseException)
@@ -127,9 +128,12 @@ def _twin(kind: type[Any]) -> type[Any]:
         return TWINS[kind]
     fields: list[tuple[str, Any, Any]] = []
     for f in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(f.type):
-            inner = _twin(cast(type[Any], f.type))
-            fields.append((f.name, inner, dataclasses.field(default_factory=inner)))
+        if (own := _dataclass_in(f.type)) is not None:
+            inner = _twin(own)
+            if f.default is None:
+                fields.append((f.name, Optional[inner], None))  # noqa: UP045 (inner is a value)
+            else:
+                fields.append((f.name, inner, dataclasses.field(default_factory=inner)))
         elif f.default_factory is not dataclasses.MISSING:
             fields.append((f.name, f.type, dataclasses.field(default_factory=f.default_factory)))
         else:
@@ -144,13 +148,19 @@ def _cross(node: DictConfig, kind: type[T]) -> T:
     values: dict[str, Any] = {}
     for f in dataclasses.fields(kind):  # type: ignore[arg-type]
         value = node[f.name]
-        if dataclasses.is_dataclass(f.type):
-            value = _cross(value, f.type)  # type: ignore[arg-type]
+        if (inner := _dataclass_in(f.type)) is not None:
+            value = None if value is None else _cross(value, inner)
         elif isinstance(value, DictConfig | ListConfig):
             plain: Any = OmegaConf.to_container(value)
             value = tuple(plain) if get_origin(f.type) is tuple else plain
         values[f.name] = value
     return kind(**values)
+
+
+def _dataclass_in(kind: Any) -> type[Any] | None:
+    """The dataclass that ``kind`` is, or may be instead of None; else None."""
+    kinds = [k for k in (kind, *get_args(kind)) if isinstance(k, type)]
+    return next((k for k in kinds if dataclasses.is_dataclass(k)), None)
 
 
 def _quoted(word: str, kind: type[Any]) -> str:
@@ -228,5 +238,5 @@ def _explained(kind: type[Any], key: str = "") -> Iterator[str]:
         attributes = doc.partition("Attributes:\n")[2].partition("\n\n")[0]
         yield "\n".join(filter(None, (title, attributes)))
     for f in dataclasses.fields(kind):
-        if dataclasses.is_dataclass(f.type):
-            yield from _explained(cast(type[Any], f.type), f"{key}.{f.name}" if key else f.name)
+        if (inner := _dataclass_in(f.type)) is not None:
+            yield from _explained(inner, f"{key}.{f.name}" if key else f.name)

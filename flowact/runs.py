@@ -4,8 +4,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from enum import Enum
 
+from flowact.data.splits import seeds_of
 from flowact.data.windows import WindowsConfig
 from flowact.settings import ModelConfig, StreamSettings
+from flowact.training.settings import OptimiserKind, TrainingPrecision
+from flowact.training.window_settings import LoraSettings
 
 
 class Precision(Enum):
@@ -188,6 +191,8 @@ class MakeActorsConfig:
         takes: clips of each seed, which differ in their motion alone.
         synthesiser: of the speech: espeak, or formant, which babbles; auto is espeak where it is
             installed.
+        augment_speech: let most clips sound as in other voices, rooms and recordings; for training
+            what shall hear real voices.
         workers: processes; None starts one per core.
     """
 
@@ -199,6 +204,7 @@ class MakeActorsConfig:
     framing: Framing = Framing.hips
     takes: int = 1
     synthesiser: Speech = Speech.auto
+    augment_speech: bool = False
     workers: int | None = None
 
     def __post_init__(self) -> None:
@@ -229,14 +235,20 @@ class Mouth(Enum):
     probe = "probe"
 
 
+COLUMNS = ("truth", "round_trip", "model")
+
+
 @dataclass(kw_only=True)
 class EvaluateConfig:
-    """How good videos are.
+    """How good videos are: those that there are, or those that a model makes of actors.
 
     Attributes:
         videos: a folder of videos, or one file; of actors, named by the ids of their clips.
+        model: instead of ``videos``, the preset that streams actors, who are made first.
+        weights: instead of ``model``, a folder saved by ``FlowActPipeline``.
         suite: actors, whose truth is known, or video, for any others.
-        output: the .json to write; plots are put beside it.
+        output: the .json to write; plots are put beside it, and what is made in a folder of its
+            name, from which a run that was stopped goes on.
         truth: the folder that scripts/make_actors.py wrote; None if ``videos`` is that.
         probe: what reads actors, as scripts/train_probe.py wrote it; None for the one that ships.
         mouth: with suite=video, what tells how the mouth moves: motion in its part of the picture,
@@ -244,10 +256,23 @@ class EvaluateConfig:
         mouth_box: with mouth=motion, where the mouth is: [left, top, right, bottom] in fractions of
             the picture; null finds it by the sound.
         chunk_offset: frame at which a chunk of the stream began, for seams.
-        seed: of the resampling behind confidence intervals.
+        columns: of a model's table: truth, the actors themselves; round_trip, what is left of them
+            by the autoencoder alone, which no model of its latents can exceed; model, its streams.
+        clips: actors that are made for a model.
+        seconds: length of each.
+        seed: of the first, as in scripts/make_actors.py, and of the confidence intervals.
+        takes: clips of each seed, which differ in their motion and in the noise of the stream.
+        synthesiser: of their speech; auto is espeak where it is installed.
+        workers: processes that make them; None starts one per core.
+        precision: of the model's arithmetic; auto is bf16 where the machine computes in it.
+        device: auto, cpu, cuda or cuda:N.
+        threads: of torch for each stage of the stream; None shares the cores out between them.
+        stream: settings that differ from the model's own.
     """
 
-    videos: str
+    videos: str | None = None
+    model: ModelConfig | None = None
+    weights: str | None = None
     suite: Suite
     output: str
     truth: str | None = None
@@ -255,9 +280,27 @@ class EvaluateConfig:
     mouth: Mouth = Mouth.motion
     mouth_box: list[float] | None = None
     chunk_offset: int = 0
-    seed: int = 0
+    columns: tuple[str, ...] = COLUMNS
+    clips: int = 40
+    seconds: float = 20.0
+    seed: int = seeds_of("test").start
+    takes: int = 1
+    synthesiser: Speech = Speech.auto
+    workers: int | None = None
+    precision: Precision = Precision.auto
+    device: str = "auto"
+    threads: int | None = None
+    stream: StreamOverrides = field(default_factory=StreamOverrides)
 
     def __post_init__(self) -> None:
+        given = [name for name in ("videos", "model", "weights") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"to be measured there is {' and '.join(given) or 'nothing'}; give one of "
+                "videos=FILE_OR_DIR, model=PRESET and weights=DIR"
+            )
+        if self.videos is None:
+            self._check_model()
         if self.mouth_box is not None and len(self.mouth_box) != 4:
             raise ValueError(
                 f"mouth_box has {len(self.mouth_box)} numbers; give [left,top,right,bottom]"
@@ -272,6 +315,14 @@ class EvaluateConfig:
                 f"probe={self.probe} reads actors only; add mouth=probe or leave it out"
             )
 
+    def _check_model(self) -> None:
+        if self.suite is not Suite.actors:
+            raise ValueError(f"suite={self.suite.name} measures videos; a model's is suite=actors")
+        if self.truth is not None:
+            raise ValueError(f"truth={self.truth} is for videos=...; a model's actors are made")
+        if not self.columns or not set(self.columns) <= set(COLUMNS):
+            raise ValueError(f"columns is {list(self.columns)}; list some of {list(COLUMNS)}")
+
 
 @dataclass(kw_only=True)
 class ShowWindowsConfig:
@@ -280,7 +331,7 @@ class ShowWindowsConfig:
     Attributes:
         data: a folder that scripts/preprocess.py wrote.
         output: the .png to write.
-        weights: a folder saved by ``FlowActPipeline``, for its geometry; None for the paper's.
+        weights: a folder saved by ``FlowActPipeline``, for its stream; None for the paper's.
         rows: windows to draw.
         seed: of the run whose first windows they are.
         windows: which are drawn.
@@ -296,3 +347,31 @@ class ShowWindowsConfig:
     def __post_init__(self) -> None:
         if self.rows < 1:
             raise ValueError(f"rows is {self.rows}; it must be 1 or more")
+
+
+@dataclass(kw_only=True)
+class MemoryConfig:
+    """What training a preset takes on each GPU.
+
+    Attributes:
+        model: the preset; model.height and model.width are the resolution.
+        micro_batch: samples that go through the network together.
+        ranks: processes that share it, where several do.
+        text_tokens: of a prompt.
+        precision: of the arithmetic, fp32 or bf16.
+        optimiser: adamw, or muon for matrices.
+        lora: what is trained instead of the weights.
+    """
+
+    model: ModelConfig
+    micro_batch: int = 1
+    ranks: int = 8
+    text_tokens: int = 128
+    precision: TrainingPrecision = TrainingPrecision.bf16
+    optimiser: OptimiserKind = OptimiserKind.adamw
+    lora: LoraSettings = field(default_factory=LoraSettings)
+
+    def __post_init__(self) -> None:
+        for name, low in {"micro_batch": 1, "ranks": 2, "text_tokens": 2}.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {low} or more")

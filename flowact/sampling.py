@@ -4,11 +4,12 @@ import json
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from tqdm import tqdm
 
 from flowact.evaluation.latency import latency_report
@@ -81,6 +82,30 @@ def stop_on_signal() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def write_stream(
+    engine: Engine,
+    audio: Iterable[Tensor],
+    writer: VideoWriter,
+    stopped: threading.Event | None = None,
+) -> Generator[int, None, None]:
+    """Stream into a file, to the end of the audio or until ``stopped``.
+
+    Args:
+        audio: blocks of samples, as ``Engine.run`` takes them.
+
+    Yields:
+        the number of frames of each chunk, once they are written. Closing the iterator stops the
+        engine and completes the file.
+    """
+    with writer, closing(engine.run(audio)) as chunks:
+        for frames in chunks:
+            if stopped is not None and stopped.is_set():
+                return
+            with engine.timing.stage("write"):
+                writer.write(frames[0].numpy())
+            yield frames.shape[1]
+
+
 def _prompts(config: SampleConfig, geometry: Geometry, seconds: float) -> PromptSchedule:
     if config.prompts is None:
         return PromptSchedule.constant(config.prompt, geometry)
@@ -107,12 +132,9 @@ def _render(
     )
     bar = tqdm(total=total, unit="frame", desc=output.name, disable=None)
     done = 0
-    with writer, bar, closing(engine.run(pipeline.blocks(config.audio))) as chunks:
-        for frames in chunks:
-            if stopped.is_set():
-                break
-            with engine.timing.stage("write"):
-                writer.write(frames[0].numpy())
-            done += frames.shape[1]
-            bar.update(frames.shape[1])
+    written = write_stream(engine, pipeline.blocks(config.audio), writer, stopped)
+    with bar, closing(written):
+        for frames in written:
+            done += frames
+            bar.update(frames)
     return done

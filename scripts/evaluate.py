@@ -1,30 +1,42 @@
-"""Measure videos: lip sync, prompt following, identity, drift, seams, diversity.
+"""Measure videos, or a model: lip sync, prompt following, identity, drift, seams, diversity.
 
     python scripts/evaluate.py videos=FILE_OR_DIR suite=actors output=scores.json [truth=DIR]
     python scripts/evaluate.py videos=FILE_OR_DIR suite=video output=scores.json
+    python scripts/evaluate.py weights=DIR suite=actors clips=40 seconds=20 output=scores.json
 
-Prints a table with 95 % confidence intervals, writes the same as JSON, and plots beside it.
+Prints a table with 95 % confidence intervals, writes the same as JSON, and plots beside it. With
+weights (or model=PRESET) it makes actors and streams each from its first frame, sound and captions;
+the table then begins with their truth and with the autoencoder's round trip, the ceiling. The
+videos stay in a folder beside the output, and the same words again go on from there.
 """
 
 import json
 
-from flowact.cli import main
+from flowact.cli import RESUMES, main
 from flowact.runs import EvaluateConfig
 
 
 def work(config: EvaluateConfig) -> None:
-    from flowact.evaluation.plots import draw
-    from flowact.evaluation.report import describe, table
+    from flowact.evaluation.model_run import evaluate_model
+    from flowact.evaluation.plots import draw, draw_frames
+    from flowact.evaluation.report import describe, describe_model, table
     from flowact.evaluation.suites import evaluate
     from flowact.media.files import check_output
 
     output = check_output(config.output, suffix=".json")
-    found = evaluate(config)
-    output.write_text(json.dumps(describe(found, config), indent=2, allow_nan=False) + "\n")
-    print(table(found))
-    for picture in draw(found, output):
+    if config.videos is None:
+        run = evaluate_model(config)
+        columns, report = run.columns, describe_model(run, config)
+        pictures = [draw_frames(columns, output)]
+    else:
+        columns = {"mean": evaluate(config)}
+        report, pictures = describe(columns["mean"], config), []
+    output.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    print(table(columns))
+    *_, measured = columns.values()
+    for picture in [*draw(measured, output), *pictures]:
         print(f"see {picture}")
 
 
 if __name__ == "__main__":
-    main("evaluate", EvaluateConfig, work, __doc__)
+    main("evaluate", EvaluateConfig, work, __doc__, RESUMES)

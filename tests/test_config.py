@@ -31,7 +31,7 @@ def test_every_primary_file_is_listed():
 def test_values_cross_as_their_types():
     config = load("seed=7", "model.geometry.long_term=2", "model.stream.shift=3")
     assert config.seed == 7
-    assert config.model.geometry == Geometry(long_term=2)
+    assert config.model.geometry == Geometry(long_term=2, spatial_stride=8)
     assert config.model.stream.shift == 3.0
     assert config.model.transformer.rope_axes_dim == (16, 20, 20)
     assert config.weights is None

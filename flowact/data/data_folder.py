@@ -17,6 +17,7 @@ from flowact.data.windows import (
     chunk_captions,
     kind_of,
     memory_latents,
+    prompt_of,
 )
 from flowact.geometry import Geometry
 
@@ -30,9 +31,9 @@ class WindowInfo:
         oldest: its oldest chunk.
         kind: what it teaches.
         weight: of its loss.
-        captions: of its chunks, oldest first; empty for none.
-        memory_caption: of the chunk that the short-term latent ends, for its repair; empty for
-            the image.
+        captions: its prompts, one a chunk, oldest first; empty for none.
+        memory_caption: the prompt of the chunk that the short-term latent ends, for its repair;
+            empty for the image.
         memory: stream latents of the context after the reference, so that others of the same
             clip can be put in their place; -1 is the image.
         reference: which of the clip's stored references its context begins with.
@@ -104,6 +105,7 @@ class DataFolder:
         geometry: what the caches must fit.
         audio: whether features are read.
         made_by: of ``latents`` and ``features``, what must have made the caches.
+        long_term_stride: of the stream (see ``StreamSettings``).
 
     Attributes:
         clips: in the order of the manifest.
@@ -121,10 +123,12 @@ class DataFolder:
         geometry: Geometry,
         audio: bool = True,
         made_by: Mapping[str, Mapping[str, Any]] | None = None,
+        long_term_stride: int = 1,
     ) -> None:
         made_by = made_by or {}
         self.path = path
         self.geometry = geometry
+        self.long_term_stride = long_term_stride
         self.clips = read_manifest(path)
         self.latents = CacheReader(path, "latents", made_by.get("latents"))
         self.features = CacheReader(path, "features", made_by.get("features")) if audio else None
@@ -155,10 +159,10 @@ class DataFolder:
     def window(self, clip: int, chunks: int, choice: Choice, config: WindowsConfig) -> Windows:
         """The window of ``chunks`` chunks that was chosen, as a batch of one."""
         size, oldest = self.geometry.chunk_latents, choice.oldest
-        memory = memory_latents(oldest, self.geometry, config.long_term_stride)
-        captions = ("", *self.captions(clip))  # the image, chunk 0, ...
-        kind = kind_of(oldest, chunks, captions[1:])
-        told = [""] * (chunks + 1) if choice.drop_text else captions[oldest:][: chunks + 1]
+        memory = memory_latents(oldest, self.geometry, self.long_term_stride)
+        captions = self.captions(clip)
+        kind = kind_of(oldest, chunks, captions)
+        told = ("", *self._prompts(clip, captions, choice))[oldest:][: chunks + 1]  # image first
         id = self.clips[clip].id
         reference = slice(choice.reference, choice.reference + 1)
         context = [
@@ -186,6 +190,14 @@ class DataFolder:
             memory_audio=None if audio is None else audio[None, :1],
             infos=(info,),
         )
+
+    def _prompts(self, clip: int, captions: Sequence[str], choice: Choice) -> Sequence[str]:
+        """What is told of chunks with these captions."""
+        if choice.drop_text:
+            return [""] * len(captions)
+        if choice.appearance:
+            return [prompt_of(self.clips[clip].appearance, caption) for caption in captions]
+        return captions
 
     def _read_latents(self, id: str, start: int, stop: int) -> Tensor:
         """Stream latents ``start`` to ``stop`` of a clip, whose own first one is the image."""

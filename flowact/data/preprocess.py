@@ -27,6 +27,7 @@ from flowact.data.settings import PreprocessConfig
 from flowact.data.sheet import draw_sheet
 from flowact.data.stages import StageTimes, ahead
 from flowact.data.store import CacheWriter, caption_id
+from flowact.data.windows import prompt_of
 from flowact.rng import stable_seed
 from flowact.runtime import UNTRAINED, resolve_device, resolve_dtype
 
@@ -252,5 +253,6 @@ class _Job:
 
 
 def _captions(clip: Clip) -> set[str]:
-    """All texts of a clip, the null text too."""
-    return {"", clip.appearance, *(interval.caption for interval in clip.intervals)}
+    """All prompts of a clip: the null text too, and what is said after its appearance."""
+    captions = {"", *(interval.caption for interval in clip.intervals)}
+    return captions | {prompt_of(clip.appearance, caption) for caption in captions}

@@ -63,6 +63,7 @@ def pools_of_folder(
     clip_chunks: Sequence[int],
     sizes: Sequence[tuple[int, int]],
     geometry: Geometry,
+    long_term_stride: int,
     config: WindowsConfig,
 ) -> list[Pool]:
     """The pools of a folder, by the chunks and the picture size of each clip.
@@ -70,7 +71,7 @@ def pools_of_folder(
     ``config.start`` says how often windows begin at the start of a clip; all the others are
     equally likely. Windows for which all clips are too short leave their share to those that fit.
     """
-    starts, others = shapes(geometry, config.long_term_stride)
+    starts, others = shapes(geometry, long_term_stride)
     windows = {
         (size, shape): np.array(
             [

@@ -34,6 +34,11 @@ def split_of(seed: int) -> Split:
     raise ValueError(f"seed is {seed}; it must be from 0 to {2**31 - 1}")
 
 
+def seeds_of(split: Split) -> range:
+    """All seeds of a split."""
+    return _RANGES[split]
+
+
 def pool_of(seed: int) -> Pool:
     """The pool of voices and phrasings for ``seed``; reserved seeds share the test split's."""
     split = split_of(seed)

@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 from collections import OrderedDict
-from collections.abc import KeysView, Mapping
+from collections.abc import Callable, KeysView, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,7 @@ class CacheReader:
         self.folder = _find_cache(folder, kind, made_by)
         self.made_by = _made_by(self.folder)
         self._file_of_id = _files(self.folder)
-        self._open: OrderedDict[Path, Any] = OrderedDict()
+        self._open: OrderedDict[Path, Callable[[str], Tensor]] = OrderedDict()
         self._process = os.getpid()
 
     @property
@@ -160,7 +161,7 @@ class CacheReader:
         Raises:
             ValueError: the cache has no such id or tensor, or its file is damaged or gone.
         """
-        return self._slice(id, name)[at]
+        return self._view(id, name)[at].clone()
 
     def shape(self, id: str, name: str) -> tuple[int, ...]:
         """The shape of a tensor, which is not read for it.
@@ -168,18 +169,19 @@ class CacheReader:
         Raises:
             ValueError: as ``read``.
         """
-        return tuple(self._slice(id, name).get_shape())
+        return tuple(self._view(id, name).shape)
 
-    def _slice(self, id: str, name: str) -> Any:
-        file = self._file(id)
+    def _view(self, id: str, name: str) -> Tensor:
+        """A tensor that is mapped, and not read before it is copied."""
+        tensor_of = self._file(id)
         try:
-            return file.get_slice(f"{id}/{name}")
+            return tensor_of(f"{id}/{name}")
         except SafetensorError as error:
             path = self._file_of_id[id]
             raise ValueError(f"{path}: has no {name!r} of {id}; {_mend(path)}") from error
 
-    def _file(self, id: str) -> Any:
-        """The open file that holds ``id``; the one used longest ago is closed to make room."""
+    def _file(self, id: str) -> Callable[[str], Tensor]:
+        """The tensors of the file that holds ``id``; the one used longest ago is closed for it."""
         if id not in self._file_of_id:
             raise ValueError(f"{self.folder}: has no clip {id!r}; run scripts/preprocess.py again")
         if self._process != os.getpid():
@@ -187,7 +189,8 @@ class CacheReader:
         path = self._file_of_id[id]
         if path not in self._open:
             try:
-                self._open[path] = _opened(path)
+                # Of every tensor that it gives, safetensors keeps some bytes for ever.
+                self._open[path] = cache(_opened(path).get_tensor)
             except FileNotFoundError as error:
                 raise ValueError(
                     f"{path}: is gone; start again once scripts/preprocess.py has ended"

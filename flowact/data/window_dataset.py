@@ -25,6 +25,7 @@ class WindowDataset(Dataset[Windows]):
         seed: of all draws.
         audio: whether audio features are read.
         made_by: of ``latents`` and ``features``, what must have made the caches.
+        long_term_stride: of the stream (see ``StreamSettings``).
 
     Raises:
         ValueError: a folder does not do (see ``DataFolder``), all its clips are too short, a weight
@@ -40,6 +41,7 @@ class WindowDataset(Dataset[Windows]):
         seed: int = 0,
         audio: bool = True,
         made_by: Mapping[str, Mapping[str, Any]] | None = None,
+        long_term_stride: int = 1,
     ) -> None:
         if len(config.start) != geometry.depth:
             raise ValueError(
@@ -51,11 +53,15 @@ class WindowDataset(Dataset[Windows]):
             raise ValueError(f"the data folders are {given}; give each a weight above 0")
         self.config = config
         self.seed = seed
-        self.folders = [DataFolder(path, geometry, audio, made_by) for path in folders]
+        self.folders = [
+            DataFolder(path, geometry, audio, made_by, long_term_stride) for path in folders
+        ]
         pools: list[Pool] = []
         for number, (folder, weight) in enumerate(zip(self.folders, folders.values(), strict=True)):
             share = weight / sum(folders.values())
-            own = pools_of_folder(number, share, folder.chunks, folder.sizes, geometry, config)
+            own = pools_of_folder(
+                number, share, folder.chunks, folder.sizes, geometry, long_term_stride, config
+            )
             if not own:
                 raise ValueError(
                     f"{folder.path}: has no clip for windows.start and the rest; "

@@ -36,8 +36,9 @@ class WindowsConfig:
             clip has one.
         other_reference: probability that the reference of a window of the rest is another frame of
             the clip than the first.
+        appearance: probability that the captions of a window say first who is seen, as prompts may
+            (see ``prompt_of``).
         drop_text, drop_audio, drop_both: probabilities of going without, for guidance; exclusive.
-        long_term_stride: the stream's (see ``StreamSettings``).
 
     Raises:
         ValueError: a setting is out of its range.
@@ -47,10 +48,10 @@ class WindowsConfig:
     start_weight: float = 1.0
     cross_prompt: float = 0.3
     other_reference: float = 0.5
+    appearance: float = 0.0
     drop_text: float = 0.1
     drop_audio: float = 0.1
     drop_both: float = 0.1
-    long_term_stride: int = 1
 
     def __post_init__(self) -> None:
         dropped = (self.drop_text, self.drop_audio, self.drop_both)
@@ -58,6 +59,7 @@ class WindowsConfig:
             ("start", self.start),
             ("cross_prompt", (self.cross_prompt,)),
             ("other_reference", (self.other_reference,)),
+            ("appearance", (self.appearance,)),
             ("drop_text + drop_audio + drop_both", dropped),
         ):
             # Decimal fractions that sum to 1 may pass it by rounding.
@@ -68,10 +70,6 @@ class WindowsConfig:
                 )
         if not 0 < self.start_weight < float("inf"):
             raise ValueError(f"windows.start_weight is {self.start_weight}; it must be above 0")
-        if self.long_term_stride < 1:
-            raise ValueError(
-                f"windows.long_term_stride is {self.long_term_stride}; it must be 1 or more"
-            )
 
 
 @dataclass(frozen=True)
@@ -130,6 +128,14 @@ def chunk_captions(
     )
 
 
+def prompt_of(appearance: str, caption: str) -> str:
+    """A prompt that says who is seen, and then what is done; in gaps the first alone."""
+    who = appearance.strip()
+    if who and who[-1] not in ".!?":
+        who += "."
+    return " ".join(part for part in (who, caption) if part)
+
+
 def kind_of(oldest: int, chunks: int, captions: Sequence[str]) -> Kind:
     """The kind of a window of a clip with these captions of its chunks."""
     if oldest == 0:
@@ -146,12 +152,14 @@ class Choice:
         oldest: chunk.
         reference: which of the clip's stored references; 0 is its first frame.
         drop_text, drop_audio: whether it goes without.
+        appearance: whether its captions say first who is seen.
     """
 
     oldest: int
     reference: int
     drop_text: bool
     drop_audio: bool
+    appearance: bool = False
 
 
 def choose(
@@ -167,7 +175,7 @@ def choose(
         captions: of the clip's chunks.
         references: how many are stored of the clip.
     """
-    crosses, picks_oldest, replaces, picks_reference, drops = rng.random(5)
+    crosses, picks_oldest, replaces, picks_reference, drops, tells = rng.random(6)
     candidates = shape.oldest(len(captions))
     wanted = Kind.CROSS_PROMPT if crosses < config.cross_prompt else Kind.INTRA_PROMPT
     of_kind = [k for k in candidates if kind_of(k, shape.chunks, captions) is wanted]
@@ -183,6 +191,7 @@ def choose(
         reference,
         drop_text=bool(drops < text_until),
         drop_audio=bool(drops < config.drop_both or text_until <= drops < audio_until),
+        appearance=bool(tells < config.appearance),
     )
 
 

@@ -1,6 +1,6 @@
 """Pictures of an evaluation, drawn without a display."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
+from PIL import Image
 
 from flowact.evaluation.drift import colour_distance, identity_distance, unit_mean
 from flowact.evaluation.metrics import CLASSES
+from flowact.evaluation.side_by_side import sheet
 from flowact.evaluation.suites import Evaluation
 from flowact.evaluation.takes import ActorTake, Take
 from flowact.evaluation.video import read_frames
 
-CLIPS = 3  # whose mouths are shown
+CLIPS = 3  # whose mouths and frames are shown
 MOUTH_SECONDS = 8.0
 SEEN, TRUE = "tab:blue", "tab:orange"
 
@@ -30,6 +32,16 @@ def draw(found: Evaluation, output: Path) -> list[Path]:
         figure.savefig(path, dpi=110)
         saved.append(path)
     return saved
+
+
+def draw_frames(columns: Mapping[str, Evaluation], output: Path) -> Path:
+    """Save frames of the first clips, a row for each of the columns; the picture's path."""
+    of_columns = [{take.id: take.video.path for take in c.takes} for c in columns.values()]
+    ids = [id for id in of_columns[0] if all(id in paths for paths in of_columns)]
+    rows = [sheet([paths[id] for paths in of_columns]) for id in ids[:CLIPS]]
+    path = output.with_name(f"{output.stem}-frames.png")
+    Image.fromarray(np.concatenate(rows)).save(path)
+    return path
 
 
 def _figures(found: Evaluation) -> Iterator[tuple[str, Figure]]:

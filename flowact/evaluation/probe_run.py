@@ -21,6 +21,7 @@ from flowact.evaluation.suites import evaluate
 from flowact.evaluation.takes import ActorTake
 from flowact.geometry import Geometry
 from flowact.runs import EvaluateConfig, Suite, TrainProbeConfig
+from flowact.workers import end_with_parent
 
 PARTS = ("body", "expression", "person", "behaviour")
 SIGNALS_FROM = 700_000  # seeds of the training split that no group of frames comes near
@@ -43,7 +44,7 @@ def train_probe(config: TrainProbeConfig) -> Probe:
     frames.mkdir(parents=True, exist_ok=True)
     seen.mkdir(exist_ok=True)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(config.workers, context, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(config.workers, context, _start_worker) as pool:
         _all(pool, write_frames, [(frames, seed) for seed in range(config.groups)], "frames")
         parts = PARTS[:3]
         _all(pool, _train_part, [(work, part, config.steps) for part in parts], "networks")
@@ -89,6 +90,11 @@ def measure(probe: Probe, work: Path, clips: int, workers: int | None) -> dict[s
     misses = np.concatenate([take.reading.wrists - take.wrists for take in takes])
     told["wrists_error"] = float(np.linalg.norm(misses.reshape(-1, 2), axis=-1).mean())
     return told
+
+
+def _start_worker() -> None:
+    end_with_parent()
+    torch.set_num_threads(1)
 
 
 def _clips(config: TrainProbeConfig) -> range:

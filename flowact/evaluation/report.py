@@ -1,7 +1,9 @@
 """What an evaluation found, for people and for programs."""
 
 import dataclasses
+import json
 import platform
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 
 import flowact
 from flowact.evaluation.metrics import CLASSES
+from flowact.evaluation.model_run import MODEL, ROUND_TRIP, ModelRun
 from flowact.evaluation.probe import SHIPPED, load_probe
 from flowact.evaluation.statistics import CONFIDENCE, RESAMPLES, Estimate
 from flowact.evaluation.suites import Evaluation
@@ -45,6 +48,35 @@ MEANING = {
     "diversity": "spread of takes over that of true ones; 0 is collapse, 1 is true",
 }
 
+WIDTH = 12  # of a column of the table
+
+# Below these an autoencoder, not the model of its latents, is what there is to be trained.
+CEILING = {"lip_sync_r": 0.95, "action_accuracy": 0.97, "identity_top1": 0.99}
+
+
+def describe_model(run: ModelRun, config: EvaluateConfig) -> dict[str, Any]:
+    """``describe`` of the last column; then the others, and how much of the ceiling is reached."""
+    *ceilings, last = run.columns
+    told = describe(run.columns[last], config)
+    told["made_by"]["streamed"] = run.streamed
+    return told | {
+        "measured": last,
+        "ceilings": {
+            name: {"scores": dict(run.columns[name].scores), "clips": run.columns[name].clips}
+            for name in ceilings
+        },
+        "of_ceiling": of_ceiling(run.columns),
+    }
+
+
+def of_ceiling(columns: Mapping[str, Evaluation]) -> dict[str, float]:
+    """By metric, the model's score over that of the autoencoder's round trip."""
+    if MODEL not in columns or ROUND_TRIP not in columns:
+        return {}
+    most, reached = columns[ROUND_TRIP].scores, columns[MODEL].scores
+    both = [name for name in CEILING if name in most and name in reached]
+    return {name: reached[name]["mean"] / most[name]["mean"] for name in both if most[name]["mean"]}
+
 
 def describe(found: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
     """All of an evaluation but its takes, and what made it, as JSON holds it."""
@@ -63,11 +95,11 @@ def describe(found: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
 
 def made_by(config: EvaluateConfig) -> dict[str, Any]:
     """Settings, the probe by its hash and own errors, versions, and how intervals are made."""
-    settings = dataclasses.asdict(config)
+    plain = json.dumps(dataclasses.asdict(config), default=_name)
     versions = {module.__name__: module.__version__ for module in (flowact, torch, np, av, cv2)}
     interval = f"percentile bootstrap over clips, {CONFIDENCE:.0%}, {RESAMPLES} resamples"
     told: dict[str, Any] = {
-        "settings": {k: v.name if isinstance(v, Enum) else v for k, v in settings.items()},
+        "settings": json.loads(plain),
         "versions": versions | {"python": platform.python_version()},
         "interval": interval,
     }
@@ -77,24 +109,52 @@ def made_by(config: EvaluateConfig) -> dict[str, Any]:
     return told
 
 
-def table(found: Evaluation) -> str:
-    """One line a score: mean, confidence interval, clips, and what it means."""
-    lines = [f"{'':22}{'mean':>9}{'95 % interval':>21}{'clips':>7}"]
+def table(columns: Mapping[str, Evaluation]) -> str:
+    """One line a score: means of all columns, what more there is of the last, and what it means."""
+    *_, found = columns.values()
+    shares = of_ceiling(columns)
+    headings = "".join(f"{name.replace('_', ' '):>{WIDTH}}" for name in columns)
+    lines = [f"{'':22}{headings}{'95 % interval':>21}{'clips':>7}"]
+    if shares:
+        lines[0] += f"{'of ceiling':>{WIDTH}}"
     order = {name: place for place, name in enumerate(MEANING)}
     for name in sorted(found.scores, key=lambda name: order.get(name, len(order))):
-        lines.append(_line(name, found.scores[name]))
-    for kind, levels in found.chance.items():
-        lines.append(
-            f"chance of {kind}: {levels['uniform']:.3f} by guessing, "
-            f"{levels['commonest']:.3f} by the commonest"
-        )
-    if any(score["n"] == 1 for score in found.scores.values()):
-        lines.append("a score of one clip has no interval")
-    lines += [f"left out: {name}: {reason}" for name, reason in found.left_out.items()]
+        means = "".join(_mean(column, name) for column in columns.values())
+        share = f"{shares[name]:>{WIDTH}.1%}" if name in shares else " " * WIDTH * bool(shares)
+        figures = f"{means}{_interval(found.scores[name])}{share}"
+        lines.append(f"{name:22}{figures}  {MEANING.get(name, '')}".rstrip())
+    lines += _remarks(columns, found)
     return "\n".join(lines)
 
 
-def _line(name: str, score: Estimate) -> str:
+def _remarks(columns: Mapping[str, Evaluation], found: Evaluation) -> list[str]:
+    """What else there is to know: chance, what is missing, and a ceiling that is low."""
+    lines = [
+        f"chance of {kind}: {levels['uniform']:.3f} by guessing, "
+        f"{levels['commonest']:.3f} by the commonest"
+        for kind, levels in found.chance.items()
+    ]
+    if any(score["n"] == 1 for score in found.scores.values()):
+        lines.append("a score of one clip has no interval")
+    lines += [f"left out: {name}: {reason}" for name, reason in found.left_out.items()]
+    ceiling = columns[ROUND_TRIP].scores if ROUND_TRIP in columns else {}
+    lines += [
+        f"the ceiling is low: {name} of the round trip is {ceiling[name]['mean']:.3f}, below "
+        f"{bar}; train the autoencoder longer"
+        for name, bar in CEILING.items()
+        if name in ceiling and ceiling[name]["mean"] < bar
+    ]
+    return lines
+
+
+def _mean(found: Evaluation, name: str) -> str:
+    return f"{found.scores[name]['mean']:>{WIDTH}.3f}" if name in found.scores else " " * WIDTH
+
+
+def _interval(score: Estimate) -> str:
     interval = f"{score['low']:.3f} to {score['high']:.3f}" if score["n"] > 1 else ""
-    figures = f"{score['mean']:>9.3f}{interval:>21}{score['n']:>7}"
-    return f"{name:22}{figures}  {MEANING.get(name, '')}".rstrip()
+    return f"{interval:>21}{score['n']:>7}"
+
+
+def _name(value: Enum) -> str:
+    return value.name

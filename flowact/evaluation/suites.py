@@ -49,14 +49,24 @@ class Evaluation:
 
 
 def evaluate(config: EvaluateConfig) -> Evaluation:
-    """Measure the videos of ``config``, one after the other, under a progress bar.
+    """Measure the ``videos`` of ``config``.
 
     Raises:
         ValueError: a folder, manifest or probe cannot be read, or not one video can be measured.
     """
     suite = ActorSuite(config) if config.suite is Suite.actors else VideoSuite(config)
+    assert config.videos is not None, "what a model makes is measured by evaluate_model"
+    return measure(suite, Path(config.videos), config.seed)
+
+
+def measure(suite: "ActorSuite | VideoSuite", videos: Path, seed: int) -> Evaluation:
+    """Measure a file, or those of a folder, one after the other, under a progress bar.
+
+    Raises:
+        ValueError: there are none, or not one can be measured.
+    """
     found = Evaluation()
-    for name, path in tqdm(suite.videos.items(), "videos", disable=None):
+    for name, path in tqdm(suite.find(videos).items(), videos.name, unit="video", disable=None):
         try:
             take = suite.load(name, path)
         except ValueError as error:
@@ -68,7 +78,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         found.takes.append(take)
     if not found.takes:
         raise ValueError(f"no video could be measured: {next(iter(found.left_out.values()))}")
-    found.scores = scores(found.clips, config.seed)
+    found.scores = scores(found.clips, seed)
     suite.conclude(found)
     return found
 
@@ -87,17 +97,19 @@ class VideoSuite:
     """Any videos; of their people nothing is known but the sound.
 
     Attributes:
-        videos: files by id.
         metrics: asked of each.
     """
 
     metrics = ANY
 
     def __init__(self, config: EvaluateConfig) -> None:
-        self.videos = find_videos(Path(config.videos))
         probe = probe_of(config) if config.mouth is Mouth.probe else None
         box = Box(*config.mouth_box) if config.mouth_box else None
         self._loader = TakeLoader(Geometry(), probe, config.chunk_offset, box)
+
+    def find(self, path: Path) -> dict[str, Path]:
+        """The file, or those of the folder, by id."""
+        return find_videos(path)
 
     def load(self, name: str, path: Path) -> Take:
         return self._loader.load(name, path)
@@ -113,15 +125,20 @@ class ActorSuite:
 
     def __init__(self, config: EvaluateConfig) -> None:
         self._seed = config.seed
-        self._truth = Path(config.truth or config.videos)
+        truth = config.truth or config.videos
+        assert truth is not None, "what a model makes is measured by evaluate_model"
+        self._truth = Path(truth)
         if not manifest_path(self._truth).is_file():
             raise ValueError(
                 f"{self._truth} has no {MANIFEST}; give truth=DIR, a folder made by "
                 "scripts/make_actors.py, or suite=video"
             )
         self._clips = {clip.id: clip for clip in read_manifest(self._truth)}
-        self.videos = match_videos(Path(config.videos), self._clips)
         self._loader = TakeLoader(Geometry(), probe_of(config), config.chunk_offset)
+
+    def find(self, path: Path) -> dict[str, Path]:
+        """The file, or those of the folder, that belong to clips, by their ids."""
+        return match_videos(path, self._clips)
 
     def load(self, name: str, path: Path) -> ActorTake:
         take = self._loader.load_actor(path, self._clips[name], self._truth)

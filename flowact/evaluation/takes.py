@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import deque
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import cv2
@@ -90,12 +90,15 @@ class TakeLoader:
         probe: reads actors; None for filmed people.
         chunk_offset: frame at which a chunk begins.
         box: where filmed people have their mouth; None to find it by the sound.
+        galleries: of clips that were loaded before, by id and size: another video of one has the
+            same, and it costs as much as the video.
     """
 
     geometry: Geometry
     probe: Probe | None
     chunk_offset: int = 0
     box: Box | None = None
+    galleries: dict[tuple[str, int, int], Array] = field(default_factory=dict)
 
     def load(self, name: str, path: Path) -> Take:
         """A video of which nothing is known, at its own frame rate.
@@ -126,7 +129,10 @@ class TakeLoader:
         wrists = np.concatenate([landmarks["right_wrist"], landmarks["left_wrist"]], axis=-1)
         size = (video.height, video.width)
         actor, length = clip.seeds["identity"], min(len(reading), len(tracks))
-        framing = framing_of(actor, tracks, landmarks, *size)
+        key = (clip.id, *size)
+        if key not in self.galleries:
+            framing = framing_of(actor, tracks, landmarks, *size)
+            self.galleries[key] = gallery(self.probe, actor, tracks, *size, framing)
         return ActorTake(
             **{f.name: getattr(take, f.name) for f in fields(Take)},
             clip=clip,
@@ -135,7 +141,7 @@ class TakeLoader:
             wrists=wrists[:length],
             sound_late=self._sound_late(loud, clip, truth),
             reference=_reference(truth / clip.video, *size),
-            people=gallery(self.probe, actor, tracks, *size, framing),
+            people=self.galleries[key],
         )
 
     def _take(self, name: str, video: Video, fps: float) -> tuple[Take, Reading | None, Array]:

@@ -18,6 +18,7 @@ from flowact.geometry import Geometry
 from flowact.index import read_index
 from flowact.media.files import check_output
 from flowact.runs import ShowWindowsConfig
+from flowact.settings import StreamSettings
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +38,17 @@ def show_windows(config: ShowWindowsConfig) -> None:
         ValueError: the folder, or the file to be written, will not do.
     """
     output = check_output(config.output, suffix=".png")
-    geometry = read_index(Path(config.weights))[0].geometry if config.weights else Geometry()
-    dataset = WindowDataset({Path(config.data): 1.0}, geometry, config.windows, seed=config.seed)
+    geometry, stream = Geometry(), StreamSettings()
+    if config.weights:
+        model = read_index(Path(config.weights))[0]
+        geometry, stream = model.geometry, model.stream
+    dataset = WindowDataset(
+        {Path(config.data): 1.0},
+        geometry,
+        config.windows,
+        seed=config.seed,
+        long_term_stride=stream.long_term_stride,
+    )
     window_sheet(dataset, range(config.rows), geometry).save(output)
 
 

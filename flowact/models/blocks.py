@@ -18,7 +18,7 @@ from flowact.models.attention import (
     text_attention,
 )
 from flowact.models.audio_adapter import AudioCrossAttention
-from flowact.models.rope import Rotary, rotate
+from flowact.models.rope import rotate
 from flowact.settings import LayerKind
 
 
@@ -39,7 +39,7 @@ class VideoSequence(NamedTuple):
     Attributes:
         x: tokens [B, F, N, dim] of ``context`` context latents, then those of the stream.
         emb: SiLU of their time embeddings, [B, F, 1, dim].
-        angles: of their slots.
+        turns: of their slots, as ``rotary`` gives them.
         size: rows and columns of tokens of a latent.
         context: how many of the F latents are context.
         audio: the stream's audio tokens; None skips the adapter.
@@ -47,7 +47,7 @@ class VideoSequence(NamedTuple):
 
     x: Tensor
     emb: Tensor
-    angles: Rotary
+    turns: Tensor
     size: tuple[int, int]
     context: int
     audio: Tensor | None
@@ -154,17 +154,20 @@ class FlowActBlock(nn.Module):
         branch = self._video_branch()
         mod = _modulation(branch, video.emb)
         qk, value = self._project(branch, x, mod)
-        query, key = rotate(qk, video.angles)
+        query, key = rotate(qk, video.turns)
         turned, grid = KeyValue(key, value), Grid(*video.size, self.windows)
+        # The gradient of a split is one tensor, that of a slice is as large, and mostly zero.
+        sizes = (new, x.shape[1] - new)
+        of_context, of_stream = query.split(sizes, dim=1)
+        context, stream = turned.split(sizes)
         parts = []
         if new:
-            context = turned.of(slice(new))
-            parts.append(context_attention(query[:, :new], context, self.kind, grid, joint))
+            parts.append(context_attention(of_context, context, self.kind, grid, joint))
         if new < x.shape[1]:
             parts.append(
                 stream_attention(
-                    query[:, new:],
-                    turned.of(slice(new, None)),
+                    of_stream,
+                    stream,
                     turned if kept is None else kept.before(turned),
                     texts,
                     text_of_latent,
@@ -184,7 +187,7 @@ class FlowActBlock(nn.Module):
         video_branch, text_branch = self._video_branch(), self._text_branch()
         mod, text_mod = _modulation(video_branch, video.emb), _modulation(text_branch, text_emb)
         qk, value = self._project(video_branch, video.x, mod)
-        query, key = rotate(qk, video.angles)
+        query, key = rotate(qk, video.turns)
         (text_query, text_key), text_value = self._project(text_branch, text, text_mod)
         out, text_out = joint_attention(
             query,
@@ -239,7 +242,8 @@ class FlowActBlock(nn.Module):
         qk = torch.stack((branch.to_q(x), branch.to_k(x))).unflatten(-1, (self.heads, -1))
         scale = torch.stack((branch.norm_q.weight, branch.norm_k.weight))
         normed = nn.functional.rms_norm(qk, qk.shape[-1:], eps=branch.norm_q.eps)
-        scale = scale.view(2, *(1,) * (qk.ndim - 2), -1)
+        # Under autocast the weights are wider than the rest, and all that follows would be too.
+        scale = scale.view(2, *(1,) * (qk.ndim - 2), -1).to(normed.dtype)
         return normed * scale, branch.to_v(x).unflatten(-1, (self.heads, -1))
 
 

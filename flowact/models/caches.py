@@ -35,7 +35,11 @@ class TextCache:
         """The cache of a batch whose samples have these [B] of the prompts cached here."""
         mask = None if self.mask is None else self.mask[prompts]
         layers = (
-            kv and TextKeyValue(kv.key[prompts], kv.value[prompts], mask) for kv in self.layers
+            kv
+            and TextKeyValue(
+                kv.key.index_select(0, prompts), kv.value.index_select(0, prompts), mask
+            )
+            for kv in self.layers
         )
         return TextCache(self.tokens[prompts], mask, tuple(layers))
 

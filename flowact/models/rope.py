@@ -1,28 +1,18 @@
 """Three-axis rotary positions whose time axis is the slot in the buffer (design 4)."""
 
-from typing import NamedTuple
-
 import torch
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor
 
 
-class Rotary(NamedTuple):
-    """Angles of a grid of tokens as factors, [F, N, 1, head_dim] each, float32.
-
-    ``sin`` carries the sign of its place in a pair: x turns to x cos + (x with pairs swapped) sin.
-    """
-
-    cos: Tensor
-    sin: Tensor
-
-
 def rotary(
     positions: Tensor, grid: tuple[int, int], axes: tuple[int, int, int], theta: float
-) -> Rotary:
-    """Angles of ``F`` latents at ``positions`` [F] over a ``grid`` of rows and columns.
+) -> Tensor:
+    """Turns of ``F`` latents at ``positions`` [F] over a ``grid`` of rows and columns.
 
-    ``axes`` are the head dimensions given to time, rows and columns; they sum to the head's.
+    They are complex numbers of modulus 1, one for each pair of neighbouring channels,
+    [F, N, 1, head_dim / 2]. ``axes`` are the head dimensions given to time, rows and columns; they
+    sum to the head's.
     """
     rows, columns = grid
     device = positions.device
@@ -36,14 +26,10 @@ def rotary(
         get_1d_rotary_pos_embed(dim, axis.reshape(-1), theta, use_real=False)
         for dim, axis in zip(axes, place, strict=True)
     ]
-    turn = torch.cat(turns, dim=1).unflatten(0, (len(positions), rows * columns))[:, :, None]
-    cos = torch.stack((turn.real, turn.real), dim=-1)
-    sin = torch.stack((-turn.imag, turn.imag), dim=-1)
-    return Rotary(cos.flatten(-2), sin.flatten(-2))
+    return torch.cat(turns, dim=1).unflatten(0, (len(positions), rows * columns))[:, :, None]
 
 
-def rotate(x: Tensor, angles: Rotary) -> Tensor:
-    """Turn queries or keys [..., F, N, heads, head_dim] by their tokens' angles, in float32."""
-    wide = x.float()
-    swapped = wide.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-    return torch.addcmul(wide * angles.cos, swapped, angles.sin).to(x.dtype)
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Turn queries or keys [..., F, N, heads, head_dim] by their tokens' turns, in float32."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)

@@ -24,7 +24,7 @@ from flowact.models.audio_adapter import AudioProjector
 from flowact.models.blocks import FlowActBlock, VideoSequence
 from flowact.models.caches import ContextCache, PlacedContext, StreamInputs, TextCache
 from flowact.models.embeddings import TIME_SCALE, GuidanceEmbedding, drop_padding
-from flowact.models.rope import Rotary, rotary, rotate
+from flowact.models.rope import rotary, rotate
 from flowact.models.text_encoder import TextInputs
 from flowact.settings import LayerKind, TransformerConfig
 
@@ -165,9 +165,9 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     def place_context(self, context: ContextCache, positions: Tensor) -> PlacedContext:
         """Rotate the keys of ``context`` to its slots ``positions`` [F]."""
         patch, (height, width) = self.config.patch_size, context.latents.shape[-2:]
-        angles = self._rotary(positions, (height // patch, width // patch))
+        turns = self._rotary(positions, (height // patch, width // patch))
         layers = tuple(
-            None if kv is None else KeyValue(rotate(kv.key, angles), kv.value)
+            None if kv is None else KeyValue(rotate(kv.key, turns), kv.value)
             for kv in context.layers
         )
         return PlacedContext(context.latents, positions, layers)
@@ -380,7 +380,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             emb = emb + nn.functional.pad(added, (0, 0, context, 0))
         return nn.functional.silu(emb)[:, :, None]
 
-    def _rotary(self, positions: Tensor, size: tuple[int, int]) -> Rotary:
+    def _rotary(self, positions: Tensor, size: tuple[int, int]) -> Tensor:
         return rotary(positions, size, self.config.rope_axes_dim, self.config.rope_theta)
 
     def _text_tokens(self, text: TextInputs, time: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -24,6 +24,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 import flowact
+from flowact.training.roles import frozen_names
 from flowact.training.settings import CheckpointsConfig
 
 FORMAT = 1
@@ -158,11 +159,18 @@ def run_config(path: Path) -> dict[str, Any]:
 def load_network(path: Path, role: str, network: nn.Module) -> None:
     """Weights of one role, such as "transformer_average", of a checkpoint into ``network``.
 
+    Frozen parameters, which no checkpoint has, stay as they are.
+
     Raises:
         ValueError: there is no such checkpoint or role, or its weights do not fit ``network``.
     """
     _read_meta(path)
-    state = {f"networks/{role}/{name}": value for name, value in network.state_dict().items()}
+    frozen = frozen_names(network)
+    state = {
+        f"networks/{role}/{name}": value
+        for name, value in network.state_dict().items()
+        if name not in frozen
+    }
     _load(path, state, f"networks/{role}/")
 
 

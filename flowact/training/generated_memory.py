@@ -98,7 +98,13 @@ def generate_latents(config: GenerateLatentsConfig) -> None:
         "seed": config.seed,
     }
     for path in folders:
-        folder = DataFolder(path, start.model.geometry, config.audio, start.made_by)
+        folder = DataFolder(
+            path,
+            start.model.geometry,
+            config.audio,
+            start.made_by,
+            start.model.stream.long_term_stride,
+        )
         writer = CacheWriter(path, KIND, made_by, rank)
         for clip in tqdm(range(rank, len(folder.clips), world), desc=path.name, disable=None):
             id = folder.clips[clip].id
@@ -118,7 +124,6 @@ def generated_clip(
 ) -> Tensor:
     """Stream latents of a clip, [C, F, H, W], depth chunks at a time, each time at one level."""
     geometry, id = model.geometry, folder.clips[clip].id
-    windows = WindowsConfig(long_term_stride=model.stream.long_term_stride)
     chunks = folder.chunks[clip]
     depth = min(geometry.depth, chunks)
     device = next(network.parameters()).device
@@ -127,7 +132,7 @@ def generated_clip(
     for begin in range(0, chunks, depth):
         oldest = min(begin, chunks - depth)  # the last ones overlap with those before
         choice = Choice(oldest, reference=0, drop_text=False, drop_audio=False)
-        window = folder.window(clip, depth, choice, windows).to(device)
+        window = folder.window(clip, depth, choice, WindowsConfig()).to(device)
         clean = clean_buffer(window, Task.STREAM, geometry)
         key = (config.seed, "generated", id, oldest)
         noise = keyed_normal(tuple(clean.latents.shape), *key).to(device)

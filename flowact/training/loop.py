@@ -20,7 +20,7 @@ from flowact.training.log import Log, check_trackers
 from flowact.training.objective import Draws, Objective
 from flowact.training.optimiser import learning_rate, make_optimisers
 from flowact.training.settings import LoopConfig, TrainingPrecision
-from flowact.training.signals import Stop, leave_signals_to_the_loop
+from flowact.training.signals import Stop, start_worker
 from flowact.training.state import fill, restore, training_state
 
 
@@ -58,8 +58,12 @@ class Trainer:
         self.device = self.accelerator.device
         ranks = self.accelerator.num_processes
         roles.prepare(objective, self.device, config.strategy, ranks)
+        self._bf16 = config.precision is TrainingPrecision.bf16
+        precision = torch.bfloat16 if self._bf16 else torch.float32
         self.optimisers = {
-            role: make_optimisers(roles.unwrapped(objective.networks[role]), config.optimiser)
+            role: make_optimisers(
+                roles.unwrapped(objective.networks[role]), config.optimiser, precision
+            )
             for role in objective.trained
         }
         fill(objective, self.optimisers)
@@ -125,7 +129,7 @@ class Trainer:
             batch_sampler=sampler,
             collate_fn=collate,
             num_workers=config.workers,
-            worker_init_fn=leave_signals_to_the_loop,
+            worker_init_fn=start_worker,
         )
 
     def _step(self, batches: Iterator[MicroBatch], log: Log) -> None:
@@ -153,7 +157,6 @@ class Trainer:
     def _backward(self, role: str, micro_batches: Sequence[MicroBatch], log: Log) -> list[Tensor]:
         """Leave the mean gradient of the step in ``role``; returns the losses."""
         network = self.objective.networks[role]
-        bf16 = self.config.precision is TrainingPrecision.bf16
         totals = []
         for micro_batch in micro_batches:
             draws = Draws(
@@ -162,7 +165,7 @@ class Trainer:
             batch = send_to_device(micro_batch.batch, self.device)
             last = micro_batch is micro_batches[-1]
             with roles.gradients_shared(network, shared=last):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
                     losses = self.objective.loss(role, batch, draws)
                 (losses.total / len(micro_batches)).backward()
             totals.append(losses.total.detach())

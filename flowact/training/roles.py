@@ -25,13 +25,14 @@ def prepare(
 ) -> None:
     """Put a stage's networks on ``device`` and share them among ``ranks``, in their places.
 
-    The averages, equal to their networks, join them.
+    The averages, equal to their networks, join them; what is frozen in both is one and the same.
     """
     for role in tuple(objective.networks):
         network = objective.networks[role].to(device)
         trained = role in objective.trained
         if role in objective.averaged:
-            average = copy.deepcopy(network).requires_grad_(False).eval()
+            frozen = {id(p): p for p in network.parameters() if not p.requires_grad}
+            average = copy.deepcopy(network, frozen).requires_grad_(False).eval()
             objective.networks[role + AVERAGE] = _share(average, strategy, ranks, trained=False)
         if not trained:
             network.requires_grad_(False).eval()
@@ -50,24 +51,34 @@ def _shard(network: nn.Module, ranks: int) -> nn.Module:
     """FSDP2, gathering one block at a time: those that diffusers' models name as repeated."""
     device = next(network.parameters()).device
     mesh = init_device_mesh(device.type, (ranks,))
-    blocks = {
-        name for module in network.modules() for name in getattr(module, "_repeated_blocks", ())
-    }
-    for module in network.modules():
-        if type(module).__name__ in blocks:
-            # Blocks are called by other names than forward too, and gather only when told.
-            methods = [name for name, f in vars(type(module)).items() if inspect.isfunction(f)]
-            fully_shard(module, mesh=mesh)
-            for method in methods:
-                if not method.startswith("_"):
-                    register_fsdp_forward_method(module, method)
+    for block in repeated_blocks(network):
+        # Blocks are called by other names than forward too, and gather only when told.
+        methods = [name for name, f in vars(type(block)).items() if inspect.isfunction(f)]
+        fully_shard(block, mesh=mesh)
+        for method in methods:
+            if not method.startswith("_"):
+                register_fsdp_forward_method(block, method)
     fully_shard(network, mesh=mesh)
     return network
+
+
+def repeated_blocks(network: nn.Module) -> list[nn.Module]:
+    """Those that FSDP2 gathers one at a time."""
+    names = {
+        name for module in network.modules() for name in getattr(module, "_repeated_blocks", ())
+    }
+    return [module for module in network.modules() if type(module).__name__ in names]
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
     """The network itself, sharded or not."""
     return network.module if isinstance(network, DistributedDataParallel) else network
+
+
+def frozen_names(network: nn.Module) -> set[str]:
+    """Of the parameters of ``network`` that are not trained, under each name they have."""
+    named = unwrapped(network).named_parameters(remove_duplicate=False)
+    return {name for name, parameter in named if not parameter.requires_grad}
 
 
 @contextmanager
@@ -101,8 +112,9 @@ def update_average(objective: Objective[Any], role: str, step: int) -> None:
     average = objective.networks[role + AVERAGE]
     network = unwrapped(objective.networks[role])
     decay = min(objective.averaged[role], (1 + step) / (10 + step))
-    means = [_local(p) for p in average.parameters()]
-    values = [_local(p) for p in network.parameters()]
+    pairs = zip(average.parameters(), network.parameters(), strict=True)
+    trained = [(mean, value) for mean, value in pairs if value.requires_grad]
+    means, values = ([_local(pair[n]) for pair in trained] for n in (0, 1))
     torch._foreach_lerp_(means, values, 1 - decay)
     for mean, value in zip(average.buffers(), network.buffers(), strict=True):
         mean.copy_(value)

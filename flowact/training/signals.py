@@ -4,6 +4,8 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
+from flowact.workers import end_with_parent
+
 
 class Stop:
     """Notes SIGTERM and SIGINT, for the loop to save first; a second one ends the process."""
@@ -34,7 +36,9 @@ class Stop:
             signal.signal(number, handler)
 
 
-def leave_signals_to_the_loop(worker: int) -> None:
+def start_worker(worker: int) -> None:
+    """What a process that loads data does first."""
+    end_with_parent()
     # A terminal sends Ctrl-C to all processes, and the loop takes data up to the end of its step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

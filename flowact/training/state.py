@@ -16,19 +16,26 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.optim import Optimizer
 
 from flowact.training.objective import Objective
-from flowact.training.roles import AVERAGE
+from flowact.training.roles import AVERAGE, frozen_names
 
 FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
+NOT_FROZEN = StateDictOptions(strict=False)
 
 Optimisers = Mapping[str, list[Optimizer]]
 
 
 def training_state(objective: Objective[Any], optimisers: Optimisers) -> dict[str, Any]:
-    """All that a run goes on with, by name: trained networks, averages and their optimisers."""
+    """All that a run goes on with, by name: trained networks, averages and their optimisers.
+
+    Frozen parameters are not in it: a run has them from where it began.
+    """
     state: dict[str, Any] = {}
-    for role in (*objective.trained, *(role + AVERAGE for role in objective.averaged)):
-        for name, value in get_model_state_dict(objective.networks[role]).items():
-            state[f"networks/{role}/{name}"] = value
+    for role in objective.trained:
+        frozen = frozen_names(objective.networks[role])
+        for kept in _kept(objective, role):
+            for name, value in get_model_state_dict(objective.networks[kept]).items():
+                if name not in frozen:
+                    state[f"networks/{kept}/{name}"] = value
     for role, own in optimisers.items():
         values = get_optimizer_state_dict(objective.networks[role], own, options=FLAT)
         state |= {f"optimisers/{role}/{name}": value for name, value in values.items()}
@@ -49,11 +56,18 @@ def fill(objective: Objective[Any], optimisers: Optimisers) -> None:
 
 def restore(objective: Objective[Any], optimisers: Optimisers, state: dict[str, Any]) -> None:
     """``training_state`` undone."""
-    for role in (*objective.trained, *(role + AVERAGE for role in objective.averaged)):
-        set_model_state_dict(objective.networks[role], _under(f"networks/{role}/", state))
+    for role in objective.trained:
+        for kept in _kept(objective, role):
+            values = _under(f"networks/{kept}/", state)
+            set_model_state_dict(objective.networks[kept], values, options=NOT_FROZEN)
     for role, own in optimisers.items():
         values = _under(f"optimisers/{role}/", state)
         set_optimizer_state_dict(objective.networks[role], own, values, options=FLAT)
+
+
+def _kept(objective: Objective[Any], role: str) -> tuple[str, ...]:
+    """A trained role, and its average if it has one."""
+    return (role, role + AVERAGE) if role in objective.averaged else (role,)
 
 
 def _under(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowact.data.windows import WindowsConfig
+from flowact.training.preview_settings import PreviewConfig
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,39 @@ class TasksConfig:
             )
 
 
+@dataclass(frozen=True)
+class LoraSettings:
+    """Training of low-rank updates instead of the weights (LoRA).
+
+    The audio adapter, which is new in stage 2, is trained there in full; all else is frozen, the
+    text encoder too.
+
+    Attributes:
+        rank: of an update; null trains the weights themselves.
+        alpha: an update is scaled by alpha / rank.
+        targets: parts of a layer whose linears have updates: attn, ff (the feed-forward),
+            ff_context (that of text), norm1 and norm1_context (modulation), or, in them, single
+            ones such as attn.to_q.
+
+    Raises:
+        ValueError: a setting is out of its range.
+    """
+
+    rank: int | None = None
+    alpha: int = 32
+    targets: tuple[str, ...] = ("attn", "ff", "ff_context")
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "alpha"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"lora.{name} is {value}; it must be 1 or more")
+        if not self.targets:
+            raise ValueError("lora.targets is empty; name parts of a layer, such as attn")
+        if any(target.split(".")[0] == "audio" for target in self.targets):
+            raise ValueError("lora.targets has audio; the audio adapter is trained in full")
+
+
 @dataclass(kw_only=True)
 class AutoregressiveConfig:
     """Stage 1, and what stage 2 shares with it.
@@ -85,9 +119,11 @@ class AutoregressiveConfig:
         tasks: what micro-batches are used for.
         generated_memory: probability that a window remembers what scripts/make_generated_latents.py
             stored beside its folder's latents; 0 needs none.
+        lora: low-rank updates, if they are trained and not the weights.
         average: decay of the running average of the weights, which is what is exported.
         gradient_checkpointing: a layer's activations are computed again on the way back: less
             memory, more time.
+        preview: what is streamed every ``log.preview_every`` steps.
     """
 
     folders: tuple[str, ...] = ()
@@ -96,8 +132,10 @@ class AutoregressiveConfig:
     levels: LevelsConfig = field(default_factory=LevelsConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
     generated_memory: float = 0.0
+    lora: LoraSettings = field(default_factory=LoraSettings)
     average: float = 0.999
     gradient_checkpointing: bool = False
+    preview: PreviewConfig = field(default_factory=PreviewConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.average < 1:

@@ -35,6 +35,7 @@ from flowact.data.report import read_report, table
 from flowact.data.settings import PreprocessConfig
 from flowact.data.sheet import draw_sheet
 from flowact.data.store import CacheReader, caption_id
+from flowact.data.windows import prompt_of
 from flowact.runs import Precision
 
 GEOMETRY = tiny_config().geometry
@@ -131,7 +132,8 @@ def test_caches_hold_what_the_encoders_say(folder, done):
         assert torch.equal(
             features.read(clip.id, "features"), encoders.features(material.wave, chunks)
         )
-    for caption in ("", "A woman.", "She talks.", "She listens."):
+    spoken = ("She talks.", "She listens.")
+    for caption in ("", *spoken, *(prompt_of("A woman.", said) for said in ("", *spoken))):
         assert torch.equal(text.read(caption_id(caption), "ids"), encoders.text(caption)["ids"])
 
 

@@ -173,6 +173,13 @@ def test_slices_are_the_slices_of_the_whole(tmp_path):
     assert reader.shape("a", "latents") == (4, 7, 2, 3)
 
 
+def test_what_was_read_is_a_copy(tmp_path):
+    CacheWriter(tmp_path, "latents", MADE_BY).add("a", tensors_of("a"))
+    reader = CacheReader(tmp_path, "latents")
+    reader.read("a", "latents").zero_()
+    assert torch.equal(reader.read("a", "latents"), tensors_of("a")["latents"])
+
+
 def test_few_files_are_open_at_once_and_all_are_read(tmp_path):
     writer = CacheWriter(tmp_path, "latents", MADE_BY)
     ids = [str(n) for n in range(2 * store.MAX_OPEN_FILES)]

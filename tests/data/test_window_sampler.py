@@ -43,7 +43,7 @@ def draws_of(chunks, sizes=None, micro_batch=2, seed=0, folders=((0, 1.0),), con
     pools = [
         pool
         for folder, share in folders
-        for pool in pools_of_folder(folder, share, chunks, sizes, GEOMETRY, config)
+        for pool in pools_of_folder(folder, share, chunks, sizes, GEOMETRY, 1, config)
     ]
     return Draws(pools, micro_batch, seed)
 

@@ -20,6 +20,7 @@ from flowact.data.windows import (
     chunk_captions,
     kind_of,
     memory_latents,
+    prompt_of,
     shapes,
 )
 from flowact.geometry import Geometry
@@ -40,8 +41,8 @@ def plain(geometry, **changes):
     return replace(PLAIN, **({"start": start} | changes))
 
 
-def chosen(oldest, reference=0, drop_text=False, drop_audio=False):
-    return Choice(oldest, reference, drop_text, drop_audio)
+def chosen(oldest, reference=0, drop_text=False, drop_audio=False, appearance=False):
+    return Choice(oldest, reference, drop_text, drop_audio, appearance)
 
 
 def numbers(latents):
@@ -62,8 +63,8 @@ def test_windows_are_the_buffer_of_the_stream(
     latents.add("clip0", {"latents": clip[0], "references": clip[0, :, :1]})
     make_folder(tmp_path / "told", [n_chunks], geometry)
     (tmp_path / "manifest.jsonl").write_text((tmp_path / "told" / "manifest.jsonl").read_text())
-    folder = DataFolder(tmp_path, geometry, audio=False)
-    config = plain(geometry, long_term_stride=stride)
+    folder = DataFolder(tmp_path, geometry, audio=False, long_term_stride=stride)
+    config = plain(geometry)
 
     model = make_transformer(audio_feature_dim=None)
     sampler = StreamSampler(model, geometry, StreamSettings(long_term_stride=stride))
@@ -183,6 +184,30 @@ def test_dropped_conditions_are_null_and_nothing_else_changes(tmp_path):
     assert bare.infos[0].kind is full.infos[0].kind
 
 
+def test_a_prompt_says_who_is_seen_and_then_what_is_done():
+    assert prompt_of("A man in red", "He waves.") == "A man in red. He waves."
+    assert prompt_of("A man in red. ", "He waves.") == "A man in red. He waves."
+    assert prompt_of("A man in red", "") == "A man in red."
+    assert prompt_of("", "He waves.") == "He waves."
+    assert prompt_of("", "") == ""
+
+
+def test_windows_that_say_who_is_seen_do_so_in_every_chunk(tmp_path):
+    path = make_folder(tmp_path / "data", [8, 8])
+    write_manifest(path, [replace(clip, appearance="A man") for clip in read_manifest(path)])
+    folder = DataFolder(path, PAPER)
+    plain, full = (folder.window(0, 3, chosen(2, appearance=a), PLAIN) for a in (False, True))
+    assert plain.infos[0].captions == ("1", "1", "2")
+    assert full.infos[0].captions == ("A man. 1", "A man. 1", "A man. 2")
+    assert full.infos[0].memory_caption == f"A man. {plain.infos[0].memory_caption}"
+    assert full.infos[0].kind is plain.infos[0].kind
+    in_gaps = folder.window(1, 3, chosen(0, appearance=True), PLAIN).infos[0]
+    assert in_gaps.captions == ("A man.",) * 3
+    assert in_gaps.memory_caption == ""  # the image has none
+    dropped = folder.window(0, 3, chosen(2, drop_text=True, appearance=True), PLAIN).infos[0]
+    assert dropped.captions == ("", "", "")
+
+
 def test_another_reference_takes_the_first_slot_alone(tmp_path):
     folder = DataFolder(make_folder(tmp_path / "data", [8]), PAPER)
     first = folder.window(0, 3, chosen(1), PLAIN)
@@ -205,7 +230,12 @@ def test_choices_have_the_probabilities_of_the_config():
     captions = ("a",) * 8 + ("b",) * 8
     last = shapes(PAPER, 1)[1][-1]
     config = WindowsConfig(
-        cross_prompt=0.5, other_reference=0.4, drop_text=0.3, drop_audio=0.15, drop_both=0.05
+        cross_prompt=0.5,
+        other_reference=0.4,
+        appearance=0.35,
+        drop_text=0.3,
+        drop_audio=0.15,
+        drop_both=0.05,
     )
     made = draws(last, captions, config)
     n = len(made)
@@ -219,6 +249,7 @@ def test_choices_have_the_probabilities_of_the_config():
     assert_near(dropped[True, False], n, 0.3)
     assert_near(dropped[False, True], n, 0.15)
     assert_near(dropped[True, True], n, 0.05)
+    assert_near(sum(choice.appearance for choice in made), n, 0.35)
 
 
 def test_a_clip_gives_what_it_has():
@@ -261,7 +292,7 @@ def test_batches_join(tmp_path):
         ({"other_reference": float("nan")}, r"windows.other_reference is nan"),
         ({"drop_text": 0.9}, r"windows.drop_text \+ drop_audio \+ drop_both is 0.9, 0.1, 0.1"),
         ({"start_weight": 0.0}, r"windows.start_weight is 0.0"),
-        ({"long_term_stride": 0}, r"windows.long_term_stride is 0"),
+        ({"appearance": 1.5}, r"windows.appearance is 1.5"),
     ],
 )
 def test_config_out_of_range_is_refused(changes, message):

@@ -81,7 +81,7 @@ def test_clips_have_rows_and_the_report_is_json(actors, probe_file):
 
 def test_the_table_has_a_line_a_score(actors):
     _, found = actors
-    said = table(found)
+    said = table({"mean": found})
     assert all(any(line.startswith(name) for line in said.splitlines()) for name in found.scores)
     assert "chance of action: 0.111 by guessing" in said
 
@@ -89,7 +89,7 @@ def test_the_table_has_a_line_a_score(actors):
 def test_the_table_has_its_order_whatever_the_first_clip_says():
     score = Estimate(mean=0.5, low=0.4, high=0.6, n=2)
     names = ["diversity_gaze", "seam_jerk", "drift_colour", "lip_sync_r"]
-    said = table(Evaluation(scores=dict.fromkeys(names, score)))
+    said = table({"mean": Evaluation(scores=dict.fromkeys(names, score))})
     assert [line.split()[0] for line in said.splitlines()[1:]] == names[::-1][:3] + names[:1]
 
 

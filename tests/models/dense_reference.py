@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flowact.models.attention import LayerKind
 from flowact.models.blocks import FlowActBlock
-from flowact.models.rope import Rotary, rotary, rotate
+from flowact.models.rope import rotary, rotate
 from flowact.models.text_encoder import TextInputs
 from flowact.models.transformer import TIME_SCALE, FlowActTransformer3DModel
 
@@ -120,11 +120,11 @@ def dense_denoise(
     emb = model.time_embed(time.flatten()).unflatten(0, time.shape)
     emb = torch.nn.functional.silu(emb)
     grid = (len(layout.rows), len(layout.columns))
-    angles = rotary(positions, grid, model.config.rope_axes_dim, model.config.rope_theta)
+    turns = rotary(positions, grid, model.config.rope_axes_dim, model.config.rope_theta)
     for block in model.transformer_blocks:
         here = slice(None) if block.has_text else slice(video)
         seen = layout.seen(block.kind)[:, here, here]
-        layer = _dense_layer(block, x[:, here], emb[:, here], angles, seen, video)
+        layer = _dense_layer(block, x[:, here], emb[:, here], turns, seen, video)
         x = torch.cat((layer, x[:, layer.shape[1] :]), dim=1)
 
     scale, shift = model.norm_out.linear(emb).chunk(2, dim=-1)
@@ -133,7 +133,7 @@ def dense_denoise(
 
 
 def _dense_layer(
-    block: FlowActBlock, x: Tensor, emb: Tensor, angles: Rotary, seen: Tensor, video: int
+    block: FlowActBlock, x: Tensor, emb: Tensor, turns: Tensor, seen: Tensor, video: int
 ) -> Tensor:
     """Every token by the weights of its own modality; all attend at once."""
     branches = [(block._video_branch(), slice(video))]
@@ -144,7 +144,7 @@ def _dense_layer(
         return torch.cat([getattr(branch, weight)(x[:, part]) for branch, part in branches], dim=1)
 
     def turned(x: Tensor) -> Tensor:
-        grid = rotate(x[:, :video].unflatten(1, angles.cos.shape[:2]), angles)
+        grid = rotate(x[:, :video].unflatten(1, turns.shape[:2]), turns)
         return torch.cat((grid.flatten(1, 2), x[:, video:]), dim=1)
 
     modulation = each("modulation", emb).chunk(6, dim=-1)

@@ -99,7 +99,7 @@ def test_joint_attention_is_everything_to_every_real_key(real):
 @pytest.mark.parametrize("masked", [False, True])
 def test_attend_is_attention_by_either_path(monkeypatch, backend, masked):
     if backend == "dispatcher":
-        monkeypatch.setattr(attention, "SMALL_ON_CPU", 0)
+        monkeypatch.setattr(attention, "SMALL_ON_CPU", {})
     query = keyed_normal((BATCH, 7, HEADS, HEAD_DIM), "query").requires_grad_()
     key, value = keyed_normal((2, BATCH, 11, HEADS, HEAD_DIM), "key and value")
     key.requires_grad_(), value.requires_grad_()
@@ -112,6 +112,6 @@ def test_attend_is_attention_by_either_path(monkeypatch, backend, masked):
 def test_paths_of_attend_agree_in_bfloat16(monkeypatch):
     query, key, value = keyed_normal((3, 1, 50, HEADS, HEAD_DIM), "half").bfloat16()
     products = attend(query, key, value)
-    monkeypatch.setattr(attention, "SMALL_ON_CPU", 0)
+    monkeypatch.setattr(attention, "SMALL_ON_CPU", {})
     # Values around 1 with 8 bits: the products round scores and weights, the kernel does not.
     torch.testing.assert_close(products, attend(query, key, value), atol=2e-2, rtol=0)

@@ -1,5 +1,7 @@
 """From a run to a pipeline: the averaged weights, what was not trained as it was."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import tiny_config
@@ -8,15 +10,18 @@ from flowact.config import restore_config
 from flowact.data.encoders import features_made_by, latents_made_by
 from flowact.data.manifest import Clip, write_manifest
 from flowact.data.store import CacheWriter
+from flowact.models.components import load_transformer
 from flowact.pipeline import FlowActPipeline
 from flowact.rng import keyed_normal
 from flowact.streaming.audio import AudioExtractor
 from flowact.training.checkpoint import described, find_checkpoint, run_config
 from flowact.training.export import export
 from flowact.training.loop import Trainer
-from flowact.training.settings import TrainConfig
+from flowact.training.settings import OptimiserConfig, TrainConfig
 from flowact.training.stages import build
-from flowact.training.window_settings import AudioMotionConfig
+from flowact.training.tasks import Task, clean_buffer
+from flowact.training.window_model import WindowModel
+from flowact.training.window_settings import AudioMotionConfig, LoraSettings
 
 
 def write_data(path, pipeline):
@@ -90,6 +95,37 @@ def test_the_average_is_exported_and_the_rest_is_kept(run):
         torch.equal(value, kept[name])
         for name, value in exported.autoencoder.module.state_dict().items()
     )
+
+
+def test_low_rank_updates_are_exported_in_the_weights(run):
+    """Next stages begin with the folder as with any other."""
+    config, _, folder = run
+    stage = replace(config.audio_motion, lora=LoraSettings(rank=2))
+    config = replace(
+        config,
+        output=str(folder / "lora"),
+        optimiser=OptimiserConfig(lr=1e-2, warmup_steps=0),
+        audio_motion=stage,
+    )
+    trainer = Trainer(build(config), config)
+    trainer.run()
+    export(config, find_checkpoint(folder / "lora", None), folder / "merged")
+    merged, start = (
+        load_transformer(folder / name / "transformer", torch.float32)
+        for name in ("merged", "start")
+    )
+    assert merged.state_dict().keys() == start.state_dict().keys()
+    average = trainer.objective.networks["model_average"]
+    buffer = clean_buffer(build(config).dataset[0], Task.STREAM, config.model.geometry)
+    with torch.no_grad():
+        made = average(buffer)
+        ours, theirs = (
+            WindowModel(network, average.text_encoder, config.model.geometry)(buffer)
+            for network in (merged, start)
+        )
+    # float32: (W + s B A) x and W x + s B (A x) round otherwise.
+    torch.testing.assert_close(ours, made, rtol=0, atol=1e-5)
+    assert (theirs - made).abs().max() > 1e-3
 
 
 def test_the_config_of_a_run_comes_back(run):

@@ -118,12 +118,13 @@ def test_the_average_follows_its_network():
     torch.testing.assert_close(average.out.weight, was + 0.75 + 0.1 * 0.25)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(4, 10), (10, 4), (6, 3, 2, 2)])
-def test_muon_moves_all_directions_alike(shape):
+def test_muon_moves_all_directions_alike(shape, precision):
     generator = torch.Generator().manual_seed(0)
     weight = nn.Parameter(torch.zeros(shape))
     weight.grad = torch.randn(shape, generator=generator)
-    Muon([weight], lr=1.0, momentum=0.95, weight_decay=0.0).step()
+    Muon([weight], 1.0, momentum=0.95, weight_decay=0.0, precision=precision).step()
     matrix = weight.detach().flatten(1)
     singular = torch.linalg.svdvals(matrix) / (ADAMW_RMS * max(matrix.shape) ** 0.5)
     # Five steps of the polynomial leave singular values from about 0.7 to 1.2.

@@ -1,4 +1,4 @@
-"""``scripts/train.py`` as it is called: by hand and by accelerate, stopped, and wrongly."""
+"""``scripts/train.py`` as it is called: by hand, stopped, and wrongly."""
 
 import json
 import os
@@ -12,10 +12,10 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = str(REPOSITORY / "scripts" / "train.py")
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--config_file"]
 # A stage without files to read, as small as it goes.
 WORDS = ["experiment=vae", "precision=fp32", "workers=0", "global_batch=2", "micro_batch=1"]
 WORDS += ["vae.images=0", "vae.clip_frames=5", "log.every=1", "log.preview_every=null"]
+LIMIT = 300  # seconds, of what hangs; a busy machine is slow
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
 
 
@@ -32,29 +32,20 @@ def lines(folder):
 def test_a_stopped_run_says_how_to_go_on_and_does(tmp_path):
     command = [sys.executable, SCRIPT, *WORDS, f"output={tmp_path}"]
     run = start(*command, "steps=100000")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + LIMIT
     while not lines(tmp_path) and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     run.send_signal(signal.SIGTERM)
-    said, errors = run.communicate(timeout=60)
+    said, errors = run.communicate(timeout=LIMIT)
     assert run.returncode == 0, errors
     steps = len(lines(tmp_path))
     assert f"stopped: step {steps} is saved" in said
     assert "the same command goes on from there" in said
     run = start(*command, f"steps={steps + 1}")
-    said, errors = run.communicate(timeout=60)
+    said, errors = run.communicate(timeout=LIMIT)
     assert run.returncode == 0, errors
     assert f"going on from {tmp_path / 'checkpoints' / f'step-{steps:07d}'}\n" in said
     assert [json.loads(line)["step"] for line in lines(tmp_path)] == list(range(1, steps + 2))
-
-
-def test_it_runs_on_two_processes(tmp_path):
-    launcher = [*LAUNCH, str(REPOSITORY / "configs" / "accelerate" / "cpu2.yaml"), SCRIPT]
-    run = start(*launcher, *WORDS, f"output={tmp_path}", "steps=1")
-    said, errors = run.communicate(timeout=120)
-    assert run.returncode == 0, errors
-    assert said.count("step 1 is saved") == 1
-    assert len(lines(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(
@@ -66,7 +57,7 @@ def test_it_runs_on_two_processes(tmp_path):
 )
 def test_a_mistake_is_one_line(tmp_path, words, named):
     run = start(sys.executable, SCRIPT, *WORDS, f"output={tmp_path}", *words)
-    _, errors = run.communicate(timeout=60)
+    _, errors = run.communicate(timeout=LIMIT)
     assert run.returncode == 2
     assert errors.startswith(named)
     assert errors.count("\n") == 1

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from tqdm import tqdm
 
+from flowact.data.actors.acoustics import augment
 from flowact.data.actors.clip import ActorClip, ActorSeeds, make_clip
 from flowact.data.actors.phones import SAMPLE_RATE
 from flowact.data.actors.renderer import SMALLEST, Renderer
@@ -31,6 +32,7 @@ from flowact.data.splits import derived_seed, split_of
 from flowact.geometry import Geometry
 from flowact.media.writer import VideoWriter
 from flowact.runs import MakeActorsConfig, Speech
+from flowact.workers import end_with_parent
 
 RECIPE = "dataset.json"
 VIDEOS, TRUTH = "videos", "truth"
@@ -53,6 +55,7 @@ class Recipe:
         framing: head to hips, or the full body.
         takes: clips of each seed.
         synthesiser: of the speech.
+        augment_speech: whether most clips sound as in other voices, rooms and recordings.
 
     Raises:
         ValueError: a number is out of range, or the seeds are not all of one split.
@@ -66,6 +69,7 @@ class Recipe:
     framing: Literal["hips", "full"] = "hips"
     takes: int = 1
     synthesiser: Synthesiser = "formant"
+    augment_speech: bool = False
 
     def __post_init__(self) -> None:
         for name in ("clips", "takes"):
@@ -98,6 +102,7 @@ class Recipe:
             framing=config.framing.value,
             takes=config.takes,
             synthesiser=best_synthesiser() if chosen is Speech.auto else chosen.value,
+            augment_speech=config.augment_speech,
         )
 
     @property
@@ -113,6 +118,10 @@ class Recipe:
         if take == 0:
             return seeds
         return replace(seeds, motion=derived_seed(seeds.motion, f"take {take}"))
+
+
+DEFAULTS = {f.name: f.default for f in fields(Recipe) if f.default is not MISSING}
+"""What a ``dataset.json`` means by the keys that it does not have."""
 
 
 def write_dataset(output: Path, recipe: Recipe, workers: int | None = None) -> None:
@@ -134,7 +143,9 @@ def write_dataset(output: Path, recipe: Recipe, workers: int | None = None) -> N
     missing = [index for index in range(recipe.clips) if not _complete(output, recipe.id(index))]
     workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
     made = _make_all(partial(_make_clip, output, recipe), missing, workers)
-    with tqdm(total=recipe.clips, initial=recipe.clips - len(missing), unit="clip") as bar:
+    with tqdm(
+        total=recipe.clips, initial=recipe.clips - len(missing), unit="clip", disable=None
+    ) as bar:
         for _ in made:
             bar.update()
     write_manifest(output, (_row(output, recipe.id(index)) for index in range(recipe.clips)))
@@ -159,7 +170,7 @@ def _claim(output: Path, recipe: Recipe) -> None:
     told = {"split": split_of(recipe.seed), **asdict(recipe)}
     file = output / RECIPE
     if file.is_file():
-        theirs = _read_recipe(file)
+        theirs = DEFAULTS | _read_recipe(file)
         if differing := [key for key in told if theirs.get(key) != told[key]]:
             values = ", ".join(f"{key}={theirs.get(key)}" for key in differing)
             raise ValueError(f"{output} was made with {values}; give the same, or another folder")
@@ -188,7 +199,7 @@ def _make_all(make: Callable[[int], None], indices: list[int], workers: int) -> 
         yield from map(make, indices)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_leave_interrupts_to_parent) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
         try:
             yield from pool.map(make, indices)
         except BrokenProcessPool as error:
@@ -199,7 +210,9 @@ def _make_all(make: Callable[[int], None], indices: list[int], workers: int) -> 
             pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts_to_parent() -> None:
+def _start_worker() -> None:
+    end_with_parent()
+    # Interrupts are the parent's to answer.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -209,9 +222,13 @@ def _make_clip(output: Path, recipe: Recipe, index: int) -> None:
     aside = output / f".{name}.{os.getpid()}"
     aside.mkdir()
     clip = make_clip(recipe.seeds(index), recipe.frames, recipe.synthesiser)
+    samples = clip.soundtrack.samples
+    if recipe.augment_speech:
+        samples = augment(samples, clip.seeds.voice)
     renderer = Renderer(clip.identity, recipe.height, recipe.width, recipe.framing)
-    video, truth = aside / "video.mp4", aside / "truth.safetensors"
-    _write_video(video, aside / "sound.wav", clip, renderer, recipe)
+    sound, video, truth = (aside / f for f in ("sound.wav", "video.mp4", "truth.safetensors"))
+    _write_sound(sound, samples)
+    _write_video(video, sound, clip.tracks, renderer, recipe)
     landmarks = {LANDMARK + key: rows for key, rows in renderer.landmarks(clip.tracks).items()}
     row = to_json(_described(clip, name, recipe.frames))
     truth.write_bytes(save({**clip.tracks.arrays(), **landmarks}, metadata={"clip": row}))
@@ -220,20 +237,23 @@ def _make_clip(output: Path, recipe: Recipe, index: int) -> None:
     shutil.rmtree(aside)
 
 
-def _write_video(
-    video: Path, sound: Path, clip: ActorClip, renderer: Renderer, recipe: Recipe
-) -> None:
+def _write_sound(sound: Path, samples: NDArray[np.float32]) -> None:
     with wave.open(str(sound), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
-        samples = clip.soundtrack.samples.clip(-1, 1) * np.iinfo(np.int16).max
-        file.writeframes(samples.round().astype("<i2").tobytes())
+        whole = samples.clip(-1, 1) * np.iinfo(np.int16).max
+        file.writeframes(whole.round().astype("<i2").tobytes())
+
+
+def _write_video(
+    video: Path, sound: Path, tracks: Tracks, renderer: Renderer, recipe: Recipe
+) -> None:
     with VideoWriter(
         video, recipe.height, recipe.width, FPS, sound, metadata={}, made_by="drawing"
     ) as writer:
         for first in range(0, recipe.frames, FPS):  # a second at a time, for little memory
-            writer.write(renderer.render(clip.tracks[first : first + FPS]))
+            writer.write(renderer.render(tracks[first : first + FPS]))
 
 
 def _described(clip: ActorClip, name: str, frames: int) -> Clip:

@@ -4,7 +4,7 @@ It differs from stage 1 in the adapter, which is trained, and in the audio, whic
 and which their youngest chunks wait for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,34 +12,25 @@ import torch
 from torch import Tensor
 
 from flowact.data.data_folder import Windows
-from flowact.data.window_dataset import WindowDataset
 from flowact.geometry import Geometry
-from flowact.pipeline import FlowActPipeline
 from flowact.settings import ModelConfig
-from flowact.training.generated_memory import with_generated_memory
-from flowact.training.objective import Draws, Losses, Objective
+from flowact.training.objective import Draws, Losses
+from flowact.training.objectives.windows import WindowObjective
 from flowact.training.settings import TrainConfig
-from flowact.training.window_loss import flow_matching
 from flowact.training.window_model import WindowModel
 from flowact.training.window_settings import AudioMotionConfig
-from flowact.training.window_start import install_model, load_start
 
 
-class AudioMotion(Objective[Windows]):
-    """Flow matching on windows with audio.
-
-    Args:
-        network: of the role "model", with an audio adapter.
-        model: what it was built from.
-        config: of the stage.
-        micro_batch, seed: of the run.
-        made_by: what must have made the folders' caches (see ``WindowDataset``).
+class AudioMotion(WindowObjective):
+    """Flow matching on windows with audio; ``network`` has an audio adapter.
 
     Raises:
         ValueError: ``audio_lags`` are more than the stream can wait, or the model has no adapter.
     """
 
     name = "audio_motion"
+    hears = True
+    config: AudioMotionConfig
 
     def __init__(
         self,
@@ -49,6 +40,7 @@ class AudioMotion(Objective[Windows]):
         micro_batch: int,
         seed: int,
         made_by: Mapping[str, Mapping[str, Any]] | None = None,
+        weights: str | None = None,
     ) -> None:
         depth = model.geometry.depth
         if not 1 <= len(config.audio_lags) <= depth:
@@ -56,27 +48,11 @@ class AudioMotion(Objective[Windows]):
                 f"audio_lags is {config.audio_lags}; give 1 to {depth} numbers, since a chunk "
                 f"leaves after {depth} ticks"
             )
-        self.model = model
-        self.config = config
-        network.train_adapter(True)
-        network.checkpoint_layers(config.gradient_checkpointing)
-        self.networks = {"model": network}
-        self.trained = ("model",)
-        self.averaged = {"model": config.average}
-        windows = WindowDataset(
-            config.mix, model.geometry, config.windows, micro_batch, seed, True, made_by
-        )
-        self.dataset = with_generated_memory(windows, config.generated_memory, seed)
-
-    def collate(self, items: Sequence[Windows]) -> Windows:
-        return Windows.joined(items)
+        super().__init__(network, model, config, micro_batch, seed, made_by, weights)
 
     def loss(self, role: str, batch: Windows, draws: Draws) -> Losses:
-        batch = heard_late(batch, draw_lags(self.config, draws), self.model.geometry)
-        return flow_matching(self.networks[role], batch, draws, self.model, self.config)
-
-    def install(self, pipeline: FlowActPipeline) -> None:
-        install_model(self.networks["model"], pipeline)
+        lags = draw_lags(self.config, draws)
+        return super().loss(role, heard_late(batch, lags, self.model.geometry), draws)
 
 
 def build_audio_motion(config: TrainConfig) -> AudioMotion:
@@ -85,16 +61,7 @@ def build_audio_motion(config: TrainConfig) -> AudioMotion:
     Raises:
         ValueError: its weights or its data do not do.
     """
-    folders = tuple(config.audio_motion.mix)
-    start = load_start(config.model, config.weights, config.seed, folders)
-    return AudioMotion(
-        start.network,
-        start.model,
-        config.audio_motion,
-        config.micro_batch,
-        config.seed,
-        start.made_by,
-    )
+    return AudioMotion.begin(config, config.audio_motion)
 
 
 def draw_lags(config: AudioMotionConfig, draws: Draws) -> Tensor:

@@ -1,0 +1,162 @@
+"""Actors as a model makes them anew: from their first frames, their sound and their captions."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from flowact.data.encoders import Encoders
+from flowact.data.manifest import Clip, Interval
+from flowact.data.whole_file import whole_file
+from flowact.evaluation.video import open_video, read_frames
+from flowact.geometry import Geometry
+from flowact.media.writer import VideoWriter
+from flowact.pipeline import FlowActPipeline
+from flowact.sampling import write_stream
+from flowact.settings import StreamSettings
+from flowact.streaming.audio import AudioExtractor
+from flowact.streaming.engine import Engine
+from flowact.streaming.prompts import Prompt, PromptSchedule
+from flowact.streaming.sampler import StreamSampler
+from flowact.streaming.session import Session
+from flowact.streaming.state import Conditions, FinishedChunk, StreamState, Tick
+
+
+@dataclass(frozen=True)
+class ActorStreamer:
+    """Streams clips of actors as a user would, or sends them through the autoencoder alone.
+
+    Attributes:
+        pipeline: the model.
+        truth: the folder with the manifest that lists the clips.
+        settings: how it streams.
+        threads: of torch, as ``Engine`` takes them.
+    """
+
+    pipeline: FlowActPipeline
+    truth: Path
+    settings: StreamSettings
+    threads: int | None = None
+
+    def make(self, clips: Sequence[Clip], folder: Path, round_trip: bool = False) -> None:
+        """Write FOLDER/ID.mp4 of each clip, under a progress bar; those that are there are kept.
+
+        The model is told what the truth's files tell: the picture of frame 0, the sound, and the
+        caption of each interval from its start on. Its noise is drawn by the clip's motion seed.
+
+        Args:
+            round_trip: instead of the model's, the truth's own latents leave the stream: what is
+                seen then is the autoencoder's error alone.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [clip for clip in clips if not (folder / f"{clip.id}.mp4").is_file()]
+        total, to_do = (sum(clip.frames for clip in some) for some in (clips, missing))
+        with tqdm(
+            total=total, initial=total - to_do, unit="frame", desc=folder.name, disable=None
+        ) as bar:
+            for clip in missing:
+                aside = folder / f".{clip.id}.mp4"
+                for frames in self._stream(clip, aside, round_trip):
+                    bar.update(frames)
+                aside.replace(folder / f"{clip.id}.mp4")
+
+    def _stream(self, clip: Clip, output: Path, round_trip: bool) -> Iterator[int]:
+        model, geometry = self.pipeline.config, self.pipeline.config.geometry
+        video = self.truth / clip.video
+        session = self._session(clip)
+        if round_trip:
+            frames = np.concatenate(list(read_frames(open_video(video))))
+            session.sampler = TrueSampler(session.sampler, true_latents(self.pipeline, frames))
+        # AAC's last packet is longer than the clip: the file that is written ends with the picture.
+        sound = first_samples(self.pipeline.blocks(video), clip.frames * geometry.frame_samples)
+        writer = VideoWriter(output, model.height, model.width, geometry.fps, video, metadata={})
+        with closing(write_stream(Engine(session, threads=self.threads), sound, writer)) as written:
+            yield from written
+
+    def _session(self, clip: Clip) -> Session:
+        assert clip.seeds is not None, "actors have seeds"
+        first = next(read_frames(open_video(self.truth / clip.video), block=1))[0]
+        prompts = schedule(clip.intervals, self.pipeline.config.geometry)
+        return self.pipeline.session(
+            Image.fromarray(first), prompts, seeds=(clip.seeds["motion"],), stream=self.settings
+        )
+
+
+class TrueSampler(StreamSampler):
+    """A sampler that makes no error: the chunks that leave are the truth's.
+
+    Args:
+        sampler: whose place it takes.
+        latents: of the whole clip, [1, C, 1 + stream latents, H, W], the image's first.
+    """
+
+    def __init__(self, sampler: StreamSampler, latents: Tensor) -> None:
+        super().__init__(sampler.model, sampler.geometry, sampler.settings)
+        self._latents = latents
+
+    def tick(self, state: StreamState, conditions: Conditions) -> Tick:
+        chunk, finished = state.tick - (self.geometry.depth - 1), None
+        if chunk >= 0:
+            begin, size = 1 + chunk * self.geometry.chunk_latents, self.geometry.chunk_latents
+            finished = FinishedChunk(chunk, self._latents[:, :, begin : begin + size])
+        return Tick(replace(state, tick=state.tick + 1), finished, calls=0, refine_calls=0)
+
+
+def true_latents(pipeline: FlowActPipeline, frames: NDArray[np.uint8]) -> Tensor:
+    """What the best of models would stream: the image, then all ``frames``, encoded as one clip.
+
+    As the stream has it, frame 0 is both the image and the first that is shown; the last chunk is
+    filled up with the last frame.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+
+    Returns:
+        [1, C, 1 + stream latents, h, w], as caches hold them.
+    """
+    geometry = pipeline.config.geometry
+    rest = geometry.chunks(len(frames)) * geometry.chunk_frames - len(frames)
+    clip = np.concatenate([frames[:1], frames, np.repeat(frames[-1:], rest, axis=0)])
+    extractor = AudioExtractor(pipeline.audio_encoder, geometry)
+    encoders = Encoders(pipeline.config, pipeline.autoencoder, pipeline.text_encoder, extractor)
+    return encoders.latents(clip)[None].to(pipeline.transformer.device, torch.float32)
+
+
+def schedule(intervals: Sequence[Interval], geometry: Geometry) -> PromptSchedule:
+    """The captions of a clip as prompts, each in force from its start on."""
+    return PromptSchedule(tuple(Prompt(i.start, i.caption) for i in intervals), geometry)
+
+
+def claim(folder: Path, told: dict[str, Any]) -> None:
+    """Make ``folder`` one of videos made by what ``told`` tells, or go on in it.
+
+    Raises:
+        ValueError: those in it were made otherwise.
+    """
+    file = folder / "made_by.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    if file.is_file():
+        theirs = json.loads(file.read_text())
+        if differing := [key for key in told if theirs.get(key) != told[key]]:
+            values = ", ".join(f"{key} {theirs.get(key)}" for key in differing)
+            raise ValueError(f"{folder} was made with {values}; name another output, or remove it")
+    with whole_file(file) as text:
+        text.write(json.dumps(told, indent=2) + "\n")
+
+
+def first_samples(blocks: Iterator[Tensor], samples: int) -> Iterator[Tensor]:
+    """``samples`` samples of ``blocks``, no more."""
+    for block in blocks:
+        yield block[:samples]
+        samples -= len(block)
+        if samples <= 0:
+            return

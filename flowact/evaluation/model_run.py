@@ -1,0 +1,88 @@
+"""A model measured on actors who are made for it, beside the most that it could reach."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from flowact.data.actors.dataset import Recipe, write_dataset
+from flowact.data.manifest import read_manifest
+from flowact.evaluation.actor_streams import ActorStreamer, claim
+from flowact.evaluation.suites import ActorSuite, Evaluation, measure
+from flowact.index import read_index
+from flowact.runs import COLUMNS, EvaluateConfig, MakeActorsConfig, RunConfig
+from flowact.runtime import load_pipeline, weights_name
+
+TRUTH, ROUND_TRIP, MODEL = COLUMNS
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """What was found of a model.
+
+    Attributes:
+        columns: those of ``COLUMNS`` that were asked for, in their order.
+        folder: holds the videos of each column in a folder of its name.
+        streamed: what made the streams, as JSON holds it.
+    """
+
+    columns: dict[str, Evaluation]
+    folder: Path
+    streamed: dict[str, Any]
+
+
+def evaluate_model(config: EvaluateConfig) -> ModelRun:
+    """Make the actors, stream them, and measure; files that an earlier run completed are kept.
+
+    Raises:
+        ValueError: a setting is out of range, the weights cannot be loaded, or the folder of the
+            output's name holds what other settings made.
+    """
+    run = _run_config(config)
+    pipeline = load_pipeline(run)
+    settings = config.stream.over(pipeline.config.stream)
+    folder = Path(config.output).with_suffix("")
+    recipe = Recipe.of(
+        MakeActorsConfig(
+            output=str(folder / TRUTH),
+            clips=config.clips,
+            seconds=config.seconds,
+            seed=config.seed,
+            resolution=f"{run.model.width}x{run.model.height}",
+            takes=config.takes,
+            synthesiser=config.synthesiser,
+            workers=config.workers,
+        )
+    )
+    streamed = {
+        "model": run.model.name,
+        "weights": weights_name(run, pipeline.trained),
+        "precision": str(pipeline.transformer.dtype).removeprefix("torch."),
+        "stream": asdict(settings) | {"update": settings.update.name},
+    }
+    claim(folder, streamed)
+    write_dataset(folder / TRUTH, recipe, config.workers)
+    suite = ActorSuite(replace(config, model=None, weights=None, videos=str(folder / TRUTH)))
+    clips = read_manifest(folder / TRUTH)
+    streamer = ActorStreamer(pipeline, folder / TRUTH, settings, config.threads)
+    columns = [column for column in COLUMNS if column in config.columns]
+    for column in columns:
+        if column != TRUTH:
+            streamer.make(clips, folder / column, round_trip=column == ROUND_TRIP)
+    found = {name: measure(suite, folder / name, config.seed) for name in columns}
+    return ModelRun(found, folder, streamed)
+
+
+def _run_config(config: EvaluateConfig) -> RunConfig:
+    model = config.model
+    if model is None:
+        assert config.weights is not None
+        model, _ = read_index(Path(config.weights))
+    return RunConfig(
+        model=model,
+        weights=config.weights,
+        seed=config.seed,
+        precision=config.precision,
+        device=config.device,
+        threads=config.threads,
+        stream=config.stream,
+    )

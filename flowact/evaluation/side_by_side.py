@@ -1,0 +1,53 @@
+"""Videos of one length beside each other, for the eye: as a film, or as a sheet of frames."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowact.evaluation.video import open_video, read_frames
+from flowact.media.writer import VideoWriter
+
+COLUMNS = 10
+
+Frames = NDArray[np.uint8]
+
+
+def sheet(videos: Sequence[Path], columns: int = COLUMNS) -> Frames:
+    """A row for each video, of frames equally far apart, from its first to its last.
+
+    Args:
+        videos: all of one size.
+
+    Returns:
+        uint8 [height, width, 3], RGB.
+
+    Raises:
+        ValueError: a video cannot be read.
+    """
+    return np.concatenate([_row(path, columns) for path in videos])
+
+
+def write_side_by_side(videos: Sequence[Path], output: Path) -> None:
+    """A film of all videos, the first at the left, with the sound of the last.
+
+    Args:
+        videos: all of one height and frame rate.
+
+    Raises:
+        ValueError: a video cannot be read, or ``output`` cannot be written.
+    """
+    opened = [open_video(path) for path in videos]
+    width, height, fps = sum(v.width for v in opened), opened[0].height, opened[0].fps
+    blocks = zip(*(read_frames(video) for video in opened), strict=False)
+    with VideoWriter(output, height, width, round(fps), videos[-1], metadata={}) as writer:
+        for parts in blocks:
+            length = min(map(len, parts))
+            writer.write(np.concatenate([part[:length] for part in parts], axis=2))
+
+
+def _row(path: Path, columns: int) -> Frames:
+    frames = np.concatenate(list(read_frames(open_video(path))))
+    shown = np.linspace(0, len(frames) - 1, columns).round().astype(int)
+    return np.concatenate(list(frames[shown]), axis=1)

@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# Trains the demo from nothing, and measures it: a world of actors, the autoencoder, stages 1 and 2.
+#
+#   bash scripts/train_demo.sh output=outputs/demo minutes=180 [clips=800] [launch=cpu2]
+#
+# minutes  of training, on this machine; the world, its encoding and the scores come on top. Each
+#          stage is timed on a few steps first, and then has as many as fit its share.
+# clips    of 10 seconds, each of an actor of its own, in the world that the stages 1 and 2 see.
+# launch   a file of configs/accelerate; without it gpu1 where there is a GPU, else cpu2.
+# scored   actors that the scores at the end are over, of `seconds` each.
+#
+# Stopped at any point, the same command goes on from there. OUTPUT/audio_motion.weights is the
+# model, OUTPUT/scores.json how good it is.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+declare -A word=([output]= [minutes]= [clips]=800 [launch]= [scored]=20 [seconds]=20)
+for given in "$@"; do
+    name=${given%%=*}
+    if [[ $given != *=* || ! -v word[$name] ]]; then
+        echo "error: $given is none of ${!word[*]}, each as name=value" >&2
+        exit 2
+    fi
+    word[$name]=${given#*=}
+done
+if [[ -z ${word[output]} || ! ${word[minutes]} =~ ^[0-9]+$ ]]; then
+    echo "error: give output=DIR and minutes=N: bash scripts/train_demo.sh output=outputs/demo minutes=180" >&2
+    exit 2
+fi
+output=${word[output]}
+gpu=$(python -c "import torch; print(int(torch.cuda.is_available()))")
+launch=${word[launch]:-$([[ $gpu == 1 ]] && echo gpu1 || echo cpu2)}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+mkdir -p "$output"
+
+launched() { # launched SCRIPT WORDS...: on all processes
+    accelerate launch --config_file "configs/accelerate/$launch.yaml" "scripts/$@"
+}
+
+train() { # train NAME EXPERIMENT SHARE WORDS...: in SHARE percent of the minutes, then exported
+    local stage=$1 experiment=$2 share=$3 steps warmup
+    shift 3
+    [[ ! -d $output/$stage.weights ]] || return 0
+    if [[ ! -e $output/$stage.steps ]]; then
+        rm -rf "$output/pilot"
+        launched train.py "experiment=$experiment" "output=$output/pilot" steps=12 "$@" \
+            optimiser.decay_steps=1000000 log.every=4 log.preview_every=null
+        python - "$output/pilot/log.jsonl" "$((share * word[minutes]))" >"$output/steps.aside" <<'PYTHON'
+import json, sys
+
+line = json.loads(open(sys.argv[1]).readlines()[-1])
+per_second = line["samples_per_second"] * line["step"] / line["samples"]
+print(max(2, round(per_second * float(sys.argv[2]) * 60 / 100)))
+PYTHON
+        mv "$output/steps.aside" "$output/$stage.steps"
+        rm -rf "$output/pilot"
+    fi
+    steps=$(<"$output/$stage.steps")
+    warmup=$((steps < 1000 ? steps / 10 : 100))
+    echo "$stage: $steps steps"
+    launched train.py "experiment=$experiment" "output=$output/$stage" "steps=$steps" "$@" \
+        "optimiser.decay_steps=$steps" "optimiser.warmup_steps=$warmup"
+    rm -rf "$output/aside"
+    python scripts/export.py "run=$output/$stage" "output=$output/aside"
+    mv "$output/aside" "$output/$stage.weights"
+}
+
+score() { # score WEIGHTS FILE WORDS...
+    [[ -e $output/$2 ]] || python scripts/evaluate.py "weights=$output/$1" suite=actors \
+        "clips=${word[scored]}" "seconds=${word[seconds]}" "output=$output/$2" "${@:3}"
+}
+
+# Single frames teach most of the autoencoder, at half the price of clips.
+train stills vae 16 vae.images=1000000000
+train clips vae 24 vae.images=0 "weights=$output/stills.weights"
+train decoder vae_decoder 6 "weights=$output/clips.weights"
+
+# Voices of both synthesisers, where there are both: each has what the other's lack.
+best=$(python -c "from flowact.data.actors.speech import best_synthesiser; print(best_synthesiser())")
+voices=(formant)
+[[ $best == formant ]] || voices+=("$best")
+folders=
+for i in "${!voices[@]}"; do
+    voice=${voices[i]}
+    python scripts/make_actors.py "output=$output/world-$voice" "clips=$((word[clips] / ${#voices[@]}))" \
+        seconds=10 "seed=$((100000 * i))" "synthesiser=$voice" augment_speech=true
+    launched preprocess.py "input=$output/world-$voice" "output=$output/data-$voice" \
+        "weights=$output/decoder.weights" shots=false
+    folders+=,$output/data-$voice
+done
+data="folders=[${folders#,}]"
+
+train autoregressive autoregressive 14 "weights=$output/decoder.weights" "autoregressive.$data"
+launched make_generated_latents.py "weights=$output/autoregressive.weights" "$data" steps=2
+train audio_motion audio_motion 40 "weights=$output/autoregressive.weights" "audio_motion.$data" \
+    audio_motion.generated_memory=0.5
+
+score audio_motion.weights scores.json
