@@ -135,6 +135,7 @@ class TransformerConfig:
     audio_dim: int = 768
     audio_every: int = 1
     guidance_embeds: bool = False
+    precondition: bool = False
 
     def __post_init__(self) -> None:
         _check_sizes(self, "model.transformer")

@@ -54,6 +54,9 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             them, and their size.
         audio_every: an adapter in every k-th layer.
         guidance_embeds: take guidance scales as input (guidance distillation).
+        precondition: at level s of a noisy latent x the layers give (2 - s) x - velocity, in which
+            little noise is left: where a token has more numbers than the layers have channels,
+            they could not carry it. False, as in the base, is the velocity itself.
 
     Raises:
         ValueError: a setting is unknown or does not fit another.
@@ -92,6 +95,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         audio_dim: int = 768,
         audio_every: int = 1,
         guidance_embeds: bool = False,
+        precondition: bool = False,
     ) -> None:
         super().__init__()
         names = (f.name for f in dataclasses.fields(TransformerConfig))
@@ -181,7 +185,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             return self._denoise_full(stream, context)
         sequence = self._sequence(None, stream)
         x, _ = self._fake_causal_layers(sequence, context, stream.texts, stream.text_of_latent)
-        return self._velocity(x, sequence)
+        return self._velocity(self._output(x, sequence), stream.latents, stream.levels)
 
     def encode_and_denoise(
         self, new: tuple[Tensor, Tensor], stream: StreamInputs, context: PlacedContext | None
@@ -203,7 +207,8 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             ), cache
         sequence = self._sequence(new, stream)
         x, layers = self._fake_causal_layers(sequence, context, stream.texts, stream.text_of_latent)
-        return self._velocity(x, sequence), ContextCache(new[0], layers)
+        velocity = self._velocity(self._output(x, sequence), stream.latents, stream.levels)
+        return velocity, ContextCache(new[0], layers)
 
     def forward(
         self,
@@ -231,7 +236,9 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         same = self.config.text_level == "same"
         text_time = timestep if same else timestep.new_zeros(len(timestep))
         tokens, mask = self._text_tokens(text, text_time)
-        return self._velocity(self._joint_layers(sequence, tokens, mask, text_time), sequence)
+        output = self._output(self._joint_layers(sequence, tokens, mask, text_time), sequence)
+        noisy = hidden_states[:, : self.config.out_channels]
+        return self._velocity(output, noisy, time / TIME_SCALE)
 
     # --- through the layers -----------------------------------------------------------------------
 
@@ -287,7 +294,8 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         masks = [text.real for text in stream.texts]
         mask = None if all(text.mask is None for text in stream.texts) else torch.cat(masks, dim=1)
         text_time = torch.zeros_like(stream.levels[:, 0])
-        return self._velocity(self._joint_layers(sequence, tokens, mask, text_time), sequence)
+        output = self._output(self._joint_layers(sequence, tokens, mask, text_time), sequence)
+        return self._velocity(output, stream.latents, stream.levels)
 
     # --- before and after them --------------------------------------------------------------------
 
@@ -339,13 +347,19 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             audio_tokens,
         )
 
-    def _velocity(self, x: Tensor, sequence: VideoSequence) -> Tensor:
-        """Tokens [B, F, N, dim] -> velocity [B, C, F, H, W] of the stream among them."""
+    def _output(self, x: Tensor, sequence: VideoSequence) -> Tensor:
+        """Tokens [B, F, N, dim] -> [B, C, F, H, W] of the stream among them."""
         x, emb = x[:, sequence.context :], sequence.emb[:, sequence.context :]
         scale, shift = self.norm_out.linear(emb).chunk(2, dim=-1)
         x = self.proj_out(self.norm_out.norm(x) * (1 + scale) + shift)
         (rows, _), patch = sequence.size, self.config.patch_size
         return rearrange(x, "b f (h w) (c p q) -> b c f (h p) (w q)", h=rows, p=patch, q=patch)
+
+    def _velocity(self, output: Tensor, noisy: Tensor, levels: Tensor) -> Tensor:
+        """What the layers' output says of latents [B, C, F, H, W] at levels [B, F]."""
+        if not self.config.precondition:
+            return output
+        return (2 - levels)[:, None, :, None, None] * noisy.float() - output.float()
 
     @property
     def _blocks(self) -> list[FlowActBlock]:

@@ -21,8 +21,8 @@ STILLS_PER_ACTOR = 2
 
 # What a frame is judged by is small: extra weight, and half the side of a part's square.
 FACE_WEIGHT, FACE_HALF = 1.0, 0.6  # in heights of the head
-HAND_WEIGHT, HAND_HALF = 2.0, 0.3  # in heights of the head, around the wrist
-MOUTH_WEIGHT, MOUTH_HALF = 4.0, 1.3  # in half widths of the mouth
+HAND_WEIGHT, HAND_HALF = 4.0, 0.3  # in heights of the head, around the wrist
+MOUTH_WEIGHT, MOUTH_HALF = 16.0, 1.3  # in half widths of the mouth
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class ActorFrames:
 class ActorFramesDataset(Dataset[ActorFrames]):
     """First ``images`` samples of ``stills`` single frames each, then samples of one clip each.
 
-    Every sample has actors of its own, drawn by key from the training split.
+    Every sample has actors of its own, drawn by key from the training split. Where clips are
+    cropped, a sample is as many, each of an actor of its own, as have a whole frame's pixels.
 
     Args:
         height, width: of the frames.
@@ -52,26 +53,54 @@ class ActorFramesDataset(Dataset[ActorFrames]):
         stills: frames in such a sample.
         clip_frames: length of a clip.
         seed: of the draws.
+        crop: side of the squares, around mouth and hands, that clips are cropped to; None is whole
+            frames.
 
     Raises:
-        ValueError: a clip would be longer than the performance it is cut from.
+        ValueError: a clip would be longer than the performance it is cut from, or a crop is larger
+            than the frame.
     """
 
     def __init__(
-        self, height: int, width: int, images: int, stills: int, clip_frames: int, seed: int
+        self,
+        height: int,
+        width: int,
+        images: int,
+        stills: int,
+        clip_frames: int,
+        seed: int,
+        crop: int | None = None,
     ) -> None:
         if clip_frames > TAKE_FRAMES:
             raise ValueError(f"clip_frames is {clip_frames}; it must be {TAKE_FRAMES} or less")
+        if crop is not None and crop > min(height, width):
+            raise ValueError(f"crop is {crop}; it must be {min(height, width)} or less")
         self.height, self.width = height, width
         self.images, self.stills, self.clip_frames = images, stills, clip_frames
-        self.seed = seed
+        self.seed, self.crop = seed, crop
 
     def __getitem__(self, sample: int) -> ActorFrames:
         if sample >= self.images:
-            return self._of_actor(sample, 0, clip_frames=self.clip_frames)
+            if self.crop is None:
+                return self._of_actor(sample, 0, clip_frames=self.clip_frames)
+            crops = self.height * self.width // self.crop**2
+            return collate([self._cropped(sample, actor, self.crop) for actor in range(crops)])
         actors = range(-(-self.stills // STILLS_PER_ACTOR))
         shown = collate([self._of_actor(sample, actor, clip_frames=1) for actor in actors])
         return ActorFrames(shown.frames[: self.stills], shown.weight[: self.stills])
+
+    def _cropped(self, sample: int, actor: int, side: int) -> ActorFrames:
+        """A clip's square around a pixel that is drawn by its weight, where the frame has room."""
+        whole = self._of_actor(sample, actor, self.clip_frames)
+        odds = (whole.weight[0, 0, self.clip_frames // 2] - 1).numpy().astype(np.float64).ravel()
+        draw = np.random.default_rng(stable_seed(self.seed, "crop", sample, actor))
+        row, column = divmod(draw.choice(len(odds), p=odds / odds.sum()), self.width)
+        top, left = (
+            min(max(0, middle - side // 2), length - side)
+            for middle, length in ((row, self.height), (column, self.width))
+        )
+        square = (..., slice(top, top + side), slice(left, left + side))
+        return ActorFrames(whole.frames[square], whole.weight[square])
 
     def _of_actor(self, sample: int, actor: int, clip_frames: int) -> ActorFrames:
         key = (self.seed, "actor frames", sample, actor)

@@ -189,6 +189,9 @@ class VaeConfig:
         stills: frames in a sample of single frames.
         clip_frames: length of a clip, 4n + 1. What a clip begins with reconstructs unlike the
             rest for about 4 latents: 17 frames are too few to learn what follows.
+        crop: side of the squares, around mouths and hands, that clips are cropped to; as many go
+            into a sample as have the pixels of a frame. What matters is small: the same time shows
+            more of it. None is whole frames.
         latent_noise: deviation of the noise under which latents are decoded.
         edges_weight: of the error of differences between neighbouring pixels.
         motion_weight: of the error of differences between successive frames.
@@ -199,6 +202,7 @@ class VaeConfig:
     images: int = 0
     stills: int = 8
     clip_frames: int = 21
+    crop: int | None = None
     latent_noise: float = 0.05
     edges_weight: float = 0.5
     motion_weight: float = 0.25
@@ -210,6 +214,8 @@ class VaeConfig:
         for name, low in (lowest | dict.fromkeys(weights, 0)).items():
             if not getattr(self, name) >= low:
                 raise ValueError(f"vae.{name} is {getattr(self, name)}; it must be {low} or more")
+        if self.crop is not None and (self.crop < 8 or self.crop % 8):
+            raise ValueError(f"vae.crop is {self.crop}; it must be a multiple of 8")
         if self.clip_frames % 4 != 1:
             raise ValueError(f"vae.clip_frames is {self.clip_frames}; it must be 4n + 1")
 

@@ -64,6 +64,17 @@ def test_saved_and_loaded_it_is_the_same_model(make_transformer, call, tmp_path)
         assert torch.equal(call.velocity(loaded), call.velocity(model))
 
 
+@pytest.mark.parametrize("attention", ["fake_causal", "full"])
+def test_a_preconditioned_output_is_what_velocity_lacks(make_transformer, call, attention):
+    """The layers are the same, so that the one is the other exactly."""
+    model = make_transformer(attention=attention)
+    other = extended(model, precondition=True)
+    levels = call.levels[:, None, :, None, None]
+    with torch.no_grad():
+        expected = (2 - levels) * call.stream - call.velocity(model)
+        assert torch.equal(call.velocity(other), expected)
+
+
 def test_checkpointed_gradients_are_equal_and_keep_less(make_transformer, call):
     """The same operations run twice on one machine: equal to the bit."""
     model = make_transformer(**EVERY_KIND)

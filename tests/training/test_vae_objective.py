@@ -87,11 +87,24 @@ def test_only_actors_of_the_training_split_are_drawn(monkeypatch):
     assert len(set(seen)) == len(seen) == 2 * 4 + 18
 
 
+def test_crops_are_of_what_weighs_more_and_cost_what_a_frame_does():
+    height, width, side = 128, 128, 64
+    whole = ActorFramesDataset(height, width, 0, 8, 5, seed=0)
+    crops = ActorFramesDataset(height, width, 0, 8, 5, seed=0, crop=side)[0]
+    assert crops.frames.shape == (4, 3, 5, side, side)
+    assert crops.frames.numel() == whole[0].frames.numel()
+    # The first actor is the same.
+    squares = whole[0].frames[0, 0, 2].unfold(0, side, 1).unfold(1, side, 1)
+    assert (squares == crops.frames[0, 0, 2]).all(dim=(2, 3)).any()
+    for crop in crops.weight:
+        assert crop.mean() > whole[0].weight.mean()
+
+
 def test_face_mouth_and_hands_weigh_more():
     clip = make_clip(ActorSeeds.of(3), 4)
     renderer = Renderer(clip.identity, 128, 128)
     weight = weighted_frames(renderer, clip.tracks).weight[0, 0]
-    for name, least in {"mouth": 6.0, "face": 2.0, "right_wrist": 3.0, "left_wrist": 3.0}.items():
+    for name, least in {"mouth": 18.0, "face": 2.0, "right_wrist": 5.0, "left_wrist": 5.0}.items():
         for frame, place in enumerate(renderer.landmarks(clip.tracks)[name]):
             x, y = (place[:2] * 128).astype(int)
             assert weight[frame, y, x] >= least

@@ -1,6 +1,7 @@
 """Stage 0: the demo's own autoencoder, from rendered actors (design 6, 8)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +59,7 @@ class VaeObjective(Objective[ActorFrames]):
         self._sizes = wrap_autoencoder(module)
         self.networks = {"autoencoder": WanRoundTrip(module)}
         self.averaged: dict[str, float] = {}
-        self._actors = ActorFramesDataset(
-            height, width, config.images, config.stills, config.clip_frames, seed
-        )
+        self._actors = _actors(config, height, width, seed)
         self.dataset = self._actors
 
     def collate(self, items: Sequence[ActorFrames]) -> ActorFrames:
@@ -108,9 +107,9 @@ class VaeObjective(Objective[ActorFrames]):
 
     def finish(self) -> None:
         """Write the latents' statistics, measured on training clips, into the module's config."""
-        first = self._config.images
-        samples = range(first, first + STATISTICS_CLIPS)
-        measure_latents(self._module, (self._actors[n].frames for n in samples))
+        whole = replace(self._config, images=0, crop=None)
+        clips = _actors(whole, self._actors.height, self._actors.width, self._actors.seed)
+        measure_latents(self._module, (clips[n].frames for n in range(STATISTICS_CLIPS)))
 
     def _latent_shape(self, frames: Tensor) -> tuple[int, int, int, int]:
         sizes, (_, _, count, height, width) = self._sizes, frames.shape
@@ -147,6 +146,12 @@ def build_vae(config: TrainConfig) -> VaeObjective:
     if config.strategy is not Strategy.fsdp:  # which shards contiguous weights alone
         channels_last(module)
     return VaeObjective(module, config.vae, config.model.height, config.model.width, config.seed)
+
+
+def _actors(config: VaeConfig, height: int, width: int, seed: int) -> ActorFramesDataset:
+    return ActorFramesDataset(
+        height, width, config.images, config.stills, config.clip_frames, seed, config.crop
+    )
 
 
 def psnr(made: Tensor, true: Tensor) -> Tensor:
