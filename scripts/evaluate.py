@@ -27,14 +27,16 @@ def work(config: EvaluateConfig) -> None:
     if config.videos is None:
         run = evaluate_model(config)
         columns, report = run.columns, describe_model(run, config)
-        pictures = [draw_frames(columns, output)]
     else:
         columns = {"mean": evaluate(config)}
-        report, pictures = describe(columns["mean"], config), []
+        report = describe(columns["mean"], config)
     output.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
     print(table(columns))
     *_, measured = columns.values()
-    for picture in [*draw(measured, output), *pictures]:
+    pictures = draw(measured, output)
+    if config.videos is None:
+        pictures = [*pictures, draw_frames(columns, output)]
+    for picture in pictures:
         print(f"see {picture}")
 
 

@@ -6,7 +6,7 @@
 A run that was stopped, even killed, goes on exactly, given the same words.
 """
 
-from flowact.cli import main
+from flowact.cli import RESUMES, main
 from flowact.training.settings import TrainConfig
 
 
@@ -35,4 +35,4 @@ def train(config: TrainConfig) -> None:
 
 
 if __name__ == "__main__":
-    main("train", TrainConfig, work, __doc__)
+    main("train", TrainConfig, work, __doc__, RESUMES)

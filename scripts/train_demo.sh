@@ -4,14 +4,16 @@
 #   bash scripts/train_demo.sh output=outputs/demo minutes=180 [clips=800] [launch=cpu2]
 #
 # minutes  of training, on this machine; the world, its encoding and the scores come on top. Each
-#          stage is timed on a few steps first, and then has as many as fit its share.
+#          stage is timed on a few steps first, and then has as many as fit its share; 0 gives two
+#          steps to each, to see that all of it works.
 # clips    of 10 seconds, each of an actor of its own, in the world that the stages 1 and 2 see.
 # launch   a file of configs/accelerate; without it gpu1 where there is a GPU, else cpu2.
 # scored   actors that the scores at the end are over, of `seconds` each.
 #
-# Stopped at any point, the same command goes on from there. OUTPUT/audio_motion.weights is the
-# model, OUTPUT/scores.json how good it is.
+# Stopped at any point, the same command goes on from there. OUTPUT/stage2.weights is the model,
+# OUTPUT/scores.json how good it is.
 set -euo pipefail
+here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 declare -A word=([output]= [minutes]= [clips]=800 [launch]= [scored]=20 [seconds]=20)
@@ -27,7 +29,7 @@ if [[ -z ${word[output]} || ! ${word[minutes]} =~ ^[0-9]+$ ]]; then
     echo "error: give output=DIR and minutes=N: bash scripts/train_demo.sh output=outputs/demo minutes=180" >&2
     exit 2
 fi
-output=${word[output]}
+output=$(cd "$here" && realpath --canonicalize-missing "${word[output]}") # the user's, from there
 gpu=$(python -c "import torch; print(int(torch.cuda.is_available()))")
 launch=${word[launch]:-$([[ $gpu == 1 ]] && echo gpu1 || echo cpu2)}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
@@ -41,7 +43,9 @@ train() { # train NAME EXPERIMENT SHARE WORDS...: in SHARE percent of the minute
     local stage=$1 experiment=$2 share=$3 steps warmup
     shift 3
     [[ ! -d $output/$stage.weights ]] || return 0
-    if [[ ! -e $output/$stage.steps ]]; then
+    if [[ ! -e $output/$stage.steps && ${word[minutes]} == 0 ]]; then
+        echo 2 >"$output/$stage.steps"
+    elif [[ ! -e $output/$stage.steps ]]; then
         rm -rf "$output/pilot"
         launched train.py "experiment=$experiment" "output=$output/pilot" steps=12 "$@" \
             optimiser.decay_steps=1000000 log.every=4 log.preview_every=null
@@ -65,15 +69,22 @@ PYTHON
     mv "$output/aside" "$output/$stage.weights"
 }
 
-score() { # score WEIGHTS FILE WORDS...
-    [[ -e $output/$2 ]] || python scripts/evaluate.py "weights=$output/$1" suite=actors \
-        "clips=${word[scored]}" "seconds=${word[seconds]}" "output=$output/$2" "${@:3}"
+generate() { # generate WEIGHTS WORDS...: what training remembers, anew, by the model of WEIGHTS
+    local made=$output/generated.$1
+    [[ ! -e $made ]] || return 0
+    if [[ ! -e $made.begun ]]; then
+        rm -rf "$output"/data-*/generated-*
+        touch "$made.begun"
+    fi
+    launched make_generated_latents.py "weights=$output/$1.weights" "$data" "${@:2}"
+    mv "$made.begun" "$made"
 }
 
-# Single frames teach most of the autoencoder, at half the price of clips.
-train stills vae 16 vae.images=1000000000
-train clips vae 24 vae.images=0 "weights=$output/stills.weights"
-train decoder vae_decoder 6 "weights=$output/clips.weights"
+# The autoencoder. Single frames teach most of it, at half the price of clips; crops teach it mouths
+# and hands in motion.
+train stills vae 15 vae.images=1000000000
+train crops vae 15 vae.images=0 vae.crop=64 "weights=$output/stills.weights"
+train stage0 vae 15 vae.images=0 "weights=$output/crops.weights"
 
 # Voices of both synthesisers, where there are both: each has what the other's lack.
 best=$(python -c "from flowact.data.actors.speech import best_synthesiser; print(best_synthesiser())")
@@ -85,14 +96,21 @@ for i in "${!voices[@]}"; do
     python scripts/make_actors.py "output=$output/world-$voice" "clips=$((word[clips] / ${#voices[@]}))" \
         seconds=10 "seed=$((100000 * i))" "synthesiser=$voice" augment_speech=true
     launched preprocess.py "input=$output/world-$voice" "output=$output/data-$voice" \
-        "weights=$output/decoder.weights" shots=false
+        "weights=$output/stage0.weights" shots=false
     folders+=,$output/data-$voice
 done
 data="folders=[${folders#,}]"
 
-train autoregressive autoregressive 14 "weights=$output/decoder.weights" "autoregressive.$data"
-launched make_generated_latents.py "weights=$output/autoregressive.weights" "$data" steps=2
-train audio_motion audio_motion 40 "weights=$output/autoregressive.weights" "audio_motion.$data" \
+# Each stage goes on with memory as the model before it makes it.
+train stage1a autoregressive 8 "weights=$output/stage0.weights" "autoregressive.$data"
+generate stage1a
+train stage1 autoregressive 7 "weights=$output/stage1a.weights" "autoregressive.$data" \
+    autoregressive.generated_memory=0.5
+train stage2a audio_motion 15 "weights=$output/stage1.weights" "audio_motion.$data" \
+    audio_motion.generated_memory=0.5
+generate stage2a audio=true
+train stage2 audio_motion 25 "weights=$output/stage2a.weights" "audio_motion.$data" \
     audio_motion.generated_memory=0.5
 
-score audio_motion.weights scores.json
+[[ -e $output/scores.json ]] || python scripts/evaluate.py "weights=$output/stage2.weights" \
+    suite=actors "clips=${word[scored]}" "seconds=${word[seconds]}" "output=$output/scores.json"

@@ -236,14 +236,19 @@ def _opened(path: Path) -> Any:
 
 
 def _mend(path: Path) -> str:
-    return f"remove {path.name} and run scripts/preprocess.py again to make its clips anew"
+    script = _script(path.parent.name.partition("-")[0])
+    return f"remove {path.name} and run {script} again to make its clips anew"
+
+
+def _script(kind: str) -> str:
+    """What makes caches of ``kind``."""
+    return f"scripts/{'make_generated_latents' if kind == 'generated' else 'preprocess'}.py"
 
 
 def _find_cache(folder: Path, kind: str, made_by: Mapping[str, Any] | None) -> Path:
     found = sorted(path.parent for path in folder.glob(f"{kind}-*/{META}"))
     if not found:
-        script = "make_generated_latents.py" if kind == "generated" else "preprocess.py"
-        raise ValueError(f"{folder}: has no cache of {kind}; make it with scripts/{script}")
+        raise ValueError(f"{folder}: has no cache of {kind}; make it with {_script(kind)}")
     names = ", ".join(path.name for path in found)
     if made_by is None:
         if len(found) > 1:

@@ -140,12 +140,21 @@ def claim(folder: Path, told: dict[str, Any]) -> None:
     """Make ``folder`` one of videos made by what ``told`` tells, or go on in it.
 
     Raises:
-        ValueError: those in it were made otherwise.
+        ValueError: those in it were made otherwise, or it holds something else.
     """
     file = folder / "made_by.json"
+    if (
+        not file.is_file()
+        and folder.exists()
+        and (not folder.is_dir() or any(folder.glob("[!.]*")))
+    ):
+        raise ValueError(f"{folder} is not an empty folder; name another output")
     folder.mkdir(parents=True, exist_ok=True)
     if file.is_file():
-        theirs = json.loads(file.read_text())
+        try:
+            theirs = dict(json.loads(file.read_text()))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{file} is damaged; name another output") from error
         if differing := [key for key in told if theirs.get(key) != told[key]]:
             values = ", ".join(f"{key} {theirs.get(key)}" for key in differing)
             raise ValueError(f"{folder} was made with {values}; name another output, or remove it")

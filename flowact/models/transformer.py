@@ -54,9 +54,10 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             them, and their size.
         audio_every: an adapter in every k-th layer.
         guidance_embeds: take guidance scales as input (guidance distillation).
-        precondition: at level s of a noisy latent x the layers give (2 - s) x - velocity, in which
-            little noise is left: where a token has more numbers than the layers have channels,
-            they could not carry it. False, as in the base, is the velocity itself.
+        precondition: at level s of a noisy latent x the layers give (2 - s) x - velocity, which is
+            the clean latent at s = 1 and holds (1 - s)^2 of the noise: where a token has more
+            numbers than the layers have channels, they cannot carry all of it. False, as in the
+            base, is the velocity itself.
 
     Raises:
         ValueError: a setting is unknown or does not fit another.

@@ -74,7 +74,7 @@ class ActorFramesDataset(Dataset[ActorFrames]):
         if clip_frames > TAKE_FRAMES:
             raise ValueError(f"clip_frames is {clip_frames}; it must be {TAKE_FRAMES} or less")
         if crop is not None and crop > min(height, width):
-            raise ValueError(f"crop is {crop}; it must be {min(height, width)} or less")
+            raise ValueError(f"vae.crop is {crop}; it must be {min(height, width)} or less")
         self.height, self.width = height, width
         self.images, self.stills, self.clip_frames = images, stills, clip_frames
         self.seed, self.crop = seed, crop

@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
+import torch
+
 from flowact.pipeline import FlowActPipeline
 from flowact.training.checkpoint import load_network
 from flowact.training.settings import TrainConfig
 from flowact.training.stages import build
 
 
-def export(config: TrainConfig, checkpoint: Path, output: Path) -> FlowActPipeline:
+def export(
+    config: TrainConfig, checkpoint: Path, output: Path, dtype: torch.dtype = torch.float32
+) -> FlowActPipeline:
     """Write the pipeline of a run to ``output``: averages of weights where there are some.
 
     What the stage has not trained is as it was at its beginning.
@@ -16,6 +20,7 @@ def export(config: TrainConfig, checkpoint: Path, output: Path) -> FlowActPipeli
     Args:
         config: of the run.
         checkpoint: one of it.
+        dtype: of the weights that are written.
 
     Raises:
         ValueError: weights or data that the run began with are gone, or do not fit.
@@ -30,5 +35,5 @@ def export(config: TrainConfig, checkpoint: Path, output: Path) -> FlowActPipeli
         else FlowActPipeline.untrained(config.model, config.seed)
     )
     objective.install(pipeline)
-    pipeline.save_pretrained(output)
+    pipeline.cast(dtype).save_pretrained(output)
     return pipeline

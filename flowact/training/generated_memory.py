@@ -45,8 +45,8 @@ class GeneratedMemory(Dataset[Windows]):
         seed: of the draws.
 
     Raises:
-        ValueError: a folder has no generated latents, several kinds of them, or those of others
-            than its own.
+        ValueError: a folder has no generated latents, several kinds of them, those of others than
+            its own, or not those of all its clips.
     """
 
     def __init__(self, windows: WindowDataset, probability: float, seed: int) -> None:
@@ -152,6 +152,11 @@ def _read_cache(folder: DataFolder) -> CacheReader:
         raise ValueError(
             f"{cache.folder}: was made from other latents than the folder's; remove it and run "
             "scripts/make_generated_latents.py again"
+        )
+    if missing := sorted({clip.id for clip in folder.clips} - cache.ids):
+        raise ValueError(
+            f"{cache.folder}: lacks {len(missing)} of {len(folder.clips)} clips, such as "
+            f"{missing[0]}; run scripts/make_generated_latents.py again"
         )
     return cache
 

@@ -1,5 +1,6 @@
 """The one training loop: it knows roles, steps and samples, and nothing of any stage."""
 
+import logging
 import math
 import tempfile
 import time
@@ -22,6 +23,8 @@ from flowact.training.optimiser import learning_rate, make_optimisers
 from flowact.training.settings import LoopConfig, TrainingPrecision
 from flowact.training.signals import Stop, start_worker
 from flowact.training.state import fill, restore, training_state
+
+logger = logging.getLogger(__name__)
 
 
 class MicroBatch(NamedTuple):
@@ -216,7 +219,12 @@ class Trainer:
             if self.accelerator.is_main_process:
                 folder = Path(self.config.output) / "previews" / f"step-{self.step:07d}"
                 folder.mkdir(parents=True, exist_ok=True)
-            log.preview(self.step, self.objective.preview(folder, self.step))
+            numbers: dict[str, float] = {}
+            try:
+                numbers = self.objective.preview(folder, self.step)
+            except (OSError, ValueError) as error:  # a picture is not worth the run
+                logger.warning("no preview after step %d: %s", self.step, error)
+            log.preview(self.step, numbers)
 
 
 class _Numbered(Dataset[tuple[int, Any]]):

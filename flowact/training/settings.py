@@ -214,8 +214,8 @@ class VaeConfig:
         for name, low in (lowest | dict.fromkeys(weights, 0)).items():
             if not getattr(self, name) >= low:
                 raise ValueError(f"vae.{name} is {getattr(self, name)}; it must be {low} or more")
-        if self.crop is not None and (self.crop < 8 or self.crop % 8):
-            raise ValueError(f"vae.crop is {self.crop}; it must be a multiple of 8")
+        if self.crop is not None and self.crop < 1:
+            raise ValueError(f"vae.crop is {self.crop}; it must be 1 or more")
         if self.clip_frames % 4 != 1:
             raise ValueError(f"vae.clip_frames is {self.clip_frames}; it must be 4n + 1")
 
@@ -247,8 +247,10 @@ class ExportConfig:
         run: the ``output`` of scripts/train.py.
         output: the folder to write.
         step: which checkpoint; None takes the latest.
+        precision: of the weights that are written: fp32, or bf16 to hand on, at half the size.
     """
 
     run: str
     output: str
     step: int | None = None
+    precision: TrainingPrecision = TrainingPrecision.fp32

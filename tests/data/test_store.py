@@ -243,3 +243,8 @@ def test_damage_is_named(tmp_path):
     (shard.parent / store.META).write_text("{}")
     with pytest.raises(ValueError, match=r"meta.json: is damaged"):
         CacheReader(tmp_path, "latents")
+    writer = CacheWriter(tmp_path, "generated", MADE_BY)
+    writer.add("a", tensors_of("a"))
+    next(writer.folder.glob("clip-*")).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"run scripts/make_generated_latents\.py again"):
+        CacheReader(tmp_path, "generated")

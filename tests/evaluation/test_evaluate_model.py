@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from flowact.data.splits import split_of
 from flowact.evaluation.actor_streams import (
     ActorStreamer,
     TrueSampler,
+    claim,
     first_samples,
     schedule,
     true_latents,
@@ -144,6 +146,18 @@ def test_what_other_settings_made_is_not_taken(run, config):
         evaluate_model(replace(config, stream=replace(config.stream, micro_steps=2)))
     with pytest.raises(ValueError, match=r"truth was made with clips=2; give the same"):
         evaluate_model(replace(config, clips=3))
+
+
+def test_videos_are_put_into_no_folder_of_something_else(config, tmp_path):
+    """OUTPUT.json beside the weights OUTPUT: they would change under the run."""
+    weights = config.weights
+    before = sorted(Path(weights).rglob("*"))
+    with pytest.raises(ValueError, match=r"weights is not an empty folder; name another output"):
+        evaluate_model(replace(config, output=f"{weights}.json"))
+    assert sorted(Path(weights).rglob("*")) == before
+    (tmp_path / "made_by.json").write_text("{")
+    with pytest.raises(ValueError, match=r"made_by.json is damaged; name another output"):
+        claim(tmp_path, {})
 
 
 def test_the_model_hears_what_the_video_plays(tiny_pipeline, run, tmp_path):

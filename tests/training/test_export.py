@@ -97,6 +97,23 @@ def test_the_average_is_exported_and_the_rest_is_kept(run):
     )
 
 
+def test_in_bfloat16_it_is_half_the_size_and_the_weights_rounded(run):
+    config, _, folder = run
+    checkpoint = find_checkpoint(folder / "out", None)
+    whole = export(config, checkpoint, folder / "whole")
+    export(config, checkpoint, folder / "half", torch.bfloat16)
+    half = FlowActPipeline.from_pretrained(folder / "half")
+    for part in ("transformer", "text_encoder"):
+        rounded = getattr(half, part).state_dict()
+        for name, value in getattr(whole, part).state_dict().items():
+            assert torch.equal(rounded[name], value.bfloat16().float()), name
+    whole_size, half_size = (
+        sum(file.stat().st_size for file in (folder / name).rglob("*.safetensors"))
+        for name in ("whole", "half")
+    )
+    assert half_size < 0.6 * whole_size  # names and shapes stay, and these weights are few
+
+
 def test_low_rank_updates_are_exported_in_the_weights(run):
     """Next stages begin with the folder as with any other."""
     config, _, folder = run

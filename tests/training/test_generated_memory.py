@@ -127,6 +127,16 @@ def test_latents_that_do_not_belong_there_are_refused(tmp_path):
         GeneratedMemory(windows, 0.5, seed=0)
 
 
+def test_a_cache_that_was_not_completed_is_refused_before_training(windows):
+    (folder,) = windows.folders
+    (shard,) = folder.path.glob("generated-*/shard-*")
+    shard.unlink()
+    writer = CacheWriter(folder.path, "generated", {"latents": {}})
+    writer.add("clip1", {"latents": torch.zeros(4, 27, 4, 6)})
+    with pytest.raises(ValueError, match=r"lacks 1 of 2 clips, such as clip0; run .*generated"):
+        GeneratedMemory(windows, 0.5, seed=0)
+
+
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ValueError, match=r"generated_memory is 1.5; it must be from 0 to 1"):
         AutoregressiveConfig(generated_memory=1.5)

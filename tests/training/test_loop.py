@@ -192,6 +192,18 @@ def test_previews_are_kept_with_their_numbers(tmp_path):
         assert told[int(folder[-7:])]["preview.weight"] == float(text)
 
 
+def test_a_preview_that_fails_is_told_and_ends_no_run(tmp_path, monkeypatch, caplog):
+    def preview(self, folder, step):
+        raise ValueError("image me.jpg is missing")
+
+    monkeypatch.setattr(TinyStage, "preview", preview)
+    trainer = train(tmp_path, log=LogConfig(every=100, preview_every=3))
+    assert trainer.step == STEPS
+    assert [m for m in caplog.messages if m.startswith("no preview")] == [
+        f"no preview after step {step}: image me.jpg is missing" for step in (3, 6)
+    ]
+
+
 def test_batches_that_cannot_be_dealt_out_are_refused(tmp_path):
     with pytest.raises(ValueError, match="global_batch is 6; it must be a multiple of 4"):
         train(tmp_path, global_batch=6, micro_batch=4)

@@ -275,6 +275,18 @@ def test_settings_that_do_not_fit_are_refused():
         build_vae(config)
 
 
+def test_crops_of_whole_cells_in_the_frame_are_taken_alone():
+    model = tiny_config()
+    config = TrainConfig(model=model, stage="vae", output="", vae=VaeConfig(crop=40))
+    with pytest.raises(ValueError, match=r"vae\.crop is 40; it must be 32 or less"):
+        build_vae(config)
+    patches = {"is_residual": True, "in_channels": 12, "out_channels": 12, "patch_size": 2}
+    model.autoencoder.config |= patches
+    config = TrainConfig(model=model, stage="vae", output="", vae=VaeConfig(crop=24))
+    with pytest.raises(ValueError, match=r"vae\.crop is 24; it must be a multiple of 16"):
+        build_vae(config)
+
+
 def test_it_goes_on_from_saved_weights(module, tmp_path):
     module.save_pretrained(tmp_path / "vae")
     config = TrainConfig(model=tiny_config(), stage="vae", output="", weights=str(tmp_path))

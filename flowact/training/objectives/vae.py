@@ -125,8 +125,8 @@ def build_vae(config: TrainConfig) -> VaeObjective:
     """The stage of ``config``: on the autoencoder in ``config.weights``, or on an untrained one.
 
     Raises:
-        ValueError: the autoencoder is not Wan's or cannot be loaded, or ``vae.images`` ends within
-            a micro-batch.
+        ValueError: the autoencoder is not Wan's or cannot be loaded, ``vae.images`` ends within a
+            micro-batch, or ``vae.crop`` within a cell.
     """
     settings = config.model.autoencoder
     if AUTOENCODERS[settings.kind] is not AutoencoderKLWan:
@@ -143,6 +143,11 @@ def build_vae(config: TrainConfig) -> VaeObjective:
         if config.weights
         else build_autoencoder(settings)
     )
+    stride = wrap_autoencoder(module).spatial_stride
+    if config.vae.crop is not None and config.vae.crop % stride:
+        raise ValueError(
+            f"vae.crop is {config.vae.crop}; it must be a multiple of {stride}, a cell's pixels"
+        )
     if config.strategy is not Strategy.fsdp:  # which shards contiguous weights alone
         channels_last(module)
     return VaeObjective(module, config.vae, config.model.height, config.model.width, config.seed)
