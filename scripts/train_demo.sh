@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Trains the demo from nothing, and measures it: a world of actors, the autoencoder, stages 1 and 2.
 #
-#   bash scripts/train_demo.sh output=outputs/demo minutes=180 [clips=800] [launch=cpu2]
+#   bash scripts/train_demo.sh output=outputs/demo minutes=180 [clips=800] [launch=cpu2] [autoencoder=DIR]
 #
 # minutes  of training, on this machine; the world, its encoding and the scores come on top. Each
 #          stage is timed on a few steps first, and then has as many as fit its share; 0 gives two
 #          steps to each, to see that all of it works.
 # clips    of 10 seconds, each of an actor of its own, in the world that the stages 1 and 2 see.
 # launch   a file of configs/accelerate; without it gpu1 where there is a GPU, else cpu2.
+# autoencoder  a trained one, such as flowact/assets/autoencoder, instead of training it.
 # scored   actors that the scores at the end are over, of `seconds` each.
 #
 # Stopped at any point, the same command goes on from there. OUTPUT/stage2.weights is the model,
@@ -16,7 +17,7 @@ set -euo pipefail
 here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-declare -A word=([output]= [minutes]= [clips]=800 [launch]= [scored]=20 [seconds]=20)
+declare -A word=([output]= [minutes]= [clips]=800 [launch]= [autoencoder]= [scored]=20 [seconds]=20)
 for given in "$@"; do
     name=${given%%=*}
     if [[ $given != *=* || ! -v word[$name] ]]; then
@@ -80,11 +81,34 @@ generate() { # generate WEIGHTS WORDS...: what training remembers, anew, by the 
     mv "$made.begun" "$made"
 }
 
-# The autoencoder. Single frames teach most of it, at half the price of clips; crops teach it mouths
-# and hands in motion.
-train stills vae 15 vae.images=1000000000
-train crops vae 15 vae.images=0 vae.crop=64 "weights=$output/stills.weights"
-train stage0 vae 15 vae.images=0 "weights=$output/crops.weights"
+take_autoencoder() { # take_autoencoder DIR: stage 0 is the one in DIR
+    [[ ! -d $output/stage0.weights ]] || return 0
+    rm -rf "$output/aside"
+    python - "$1" "$output/aside" <<'PYTHON'
+import sys
+
+from diffusers import AutoencoderKLWan
+
+from flowact.config import load_preset
+from flowact.models.vae import wrap_autoencoder
+from flowact.pipeline import FlowActPipeline
+
+pipeline = FlowActPipeline.untrained(load_preset("demo"))
+pipeline.autoencoder = wrap_autoencoder(AutoencoderKLWan.from_pretrained(sys.argv[1]))
+pipeline.save_pretrained(sys.argv[2])
+PYTHON
+    mv "$output/aside" "$output/stage0.weights"
+}
+
+if [[ -n ${word[autoencoder]} ]]; then
+    take_autoencoder "$(cd "$here" && realpath "${word[autoencoder]}")"
+else
+    # Single frames teach most of it, at half the price of clips; crops teach it mouths and hands in
+    # motion.
+    train stills vae 15 vae.images=1000000000
+    train crops vae 20 vae.images=0 vae.crop=64 "weights=$output/stills.weights"
+    train stage0 vae 10 vae.images=0 "weights=$output/crops.weights"
+fi
 
 # Voices of both synthesisers, where there are both: each has what the other's lack.
 best=$(python -c "from flowact.data.actors.speech import best_synthesiser; print(best_synthesiser())")
@@ -113,4 +137,5 @@ train stage2 audio_motion 25 "weights=$output/stage2a.weights" "audio_motion.$da
     audio_motion.generated_memory=0.5
 
 [[ -e $output/scores.json ]] || python scripts/evaluate.py "weights=$output/stage2.weights" \
-    suite=actors "clips=${word[scored]}" "seconds=${word[seconds]}" "output=$output/scores.json"
+    suite=actors "clips=${word[scored]}" "seconds=${word[seconds]}" stream.micro_steps=4 \
+    stream.guidance=2 "output=$output/scores.json"
