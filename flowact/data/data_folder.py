@@ -66,6 +66,7 @@ class Windows:
         audio: features of the stream's latents, [B, F, window, D]; None if none were asked for.
         memory_audio: of the short-term latent, for its repair, [B, 1, window, D]; zero for the
             image, which has none.
+        focus: where their clips move, and move with the sound (see ``focus_maps``), [B, 2, H, W].
         infos: one a window.
     """
 
@@ -74,6 +75,7 @@ class Windows:
     short_term: Tensor
     audio: Tensor | None
     memory_audio: Tensor | None
+    focus: Tensor
     infos: tuple[WindowInfo, ...]
 
     @classmethod
@@ -188,6 +190,7 @@ class DataFolder:
             short_term=context[-1][None],
             audio=None if audio is None else audio[None, 1:],
             memory_audio=None if audio is None else audio[None, :1],
+            focus=self.latents.read(id, "focus")[None],
             infos=(info,),
         )
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from flowact.data.focus import FOCUS_VERSION
 from flowact.data.frames import Frames
 from flowact.geometry import Geometry
 from flowact.index import read_index
@@ -121,6 +122,7 @@ def latents_made_by(autoencoder: VideoAutoencoder, geometry: Geometry) -> dict[s
         "temporal_stride": geometry.temporal_stride,
         "spatial_stride": geometry.spatial_stride,
         "chunk_latents": geometry.chunk_latents,
+        "focus": FOCUS_VERSION,
     }
 
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from flowact.data.captioner import Captioner
 from flowact.data.encoders import Encoders, load_encoders
+from flowact.data.focus import focus_maps
 from flowact.data.manifest import MANIFEST, Clip, load_clips
 from flowact.data.plan import ClipRules, Material, Plan, materials, plan_clips
 from flowact.data.ranks import rank_and_world
@@ -222,6 +223,8 @@ class _Job:
         if "latents" in writers and clip.id not in writers["latents"].done:
             with times("latents"):
                 tensors = {"latents": encoders.latents(material.frames)}
+                wave = torch.from_numpy(material.wave)
+                tensors["focus"] = focus_maps(tensors["latents"], wave, self._rules.geometry)
             with times("references"):
                 picked = self._references(clip)
                 tensors["references"] = encoders.references(material.frames[picked])

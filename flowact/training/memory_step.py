@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from flowact.data.data_folder import WindowInfo, Windows
+from flowact.data.focus import KINDS
 from flowact.data.windows import Kind
 from flowact.models.components import build_text_encoder
 from flowact.models.text_encoder import TextInputs
@@ -135,7 +136,15 @@ def make_windows(model: ModelConfig, micro_batch: int, text_tokens: int) -> Wind
         )
         for sample in range(micro_batch)
     )
-    return Windows(zeros(latents), zeros(context), zeros(1), features(latents), features(1), infos)
+    return Windows(
+        zeros(latents),
+        zeros(context),
+        zeros(1),
+        features(latents),
+        features(1),
+        torch.ones(micro_batch, len(KINDS), *size),
+        infos,
+    )
 
 
 def watch_step(

@@ -38,6 +38,9 @@ def make_optimisers(
     """What trains the parameters of ``network`` that require a gradient.
 
     ``precision`` is that of Muon's matrix products; weights and momentum stay as they are.
+
+    Raises:
+        ValueError: nothing is to be trained, or ``config.adamw`` names what is not there.
     """
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     if not trained:
@@ -49,6 +52,11 @@ def make_optimisers(
             for prefix, module in network.named_modules()
             if isinstance(module, MATRICES)
         }
+        for part in config.adamw:
+            own = {name for name in names if f".{part}." in f".{name}"}
+            if not own:
+                raise ValueError(f"optimiser.adamw has {part!r}; the network has no such matrices")
+            names -= own
         muon = {name: p for name, p in trained.items() if name in names}
     rest = [p for name, p in trained.items() if name not in muon]
     groups = [

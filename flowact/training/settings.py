@@ -40,6 +40,8 @@ class OptimiserConfig:
 
     Attributes:
         kind: adamw, or muon for matrices and flattened convolutions, and adamw for the rest.
+        adamw: parts, by their name or its end, whose matrices are adamw's under muon too: what
+            numbers come in by and go out by, such as x_embedder.
         lr: the highest learning rate.
         warmup_steps: on which it rises from zero.
         decay: how it falls to zero afterwards.
@@ -51,6 +53,7 @@ class OptimiserConfig:
     """
 
     kind: OptimiserKind = OptimiserKind.adamw
+    adamw: tuple[str, ...] = ()
     lr: float = 1e-4
     warmup_steps: int = 100
     decay: Decay = Decay.constant

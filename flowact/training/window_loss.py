@@ -4,12 +4,13 @@ import torch
 from torch import Tensor, nn
 
 from flowact.data.data_folder import Windows
+from flowact.data.focus import KINDS
 from flowact.diffusion import flow
 from flowact.settings import ModelConfig
 from flowact.training.levels import draw_levels
 from flowact.training.objective import Draws, Losses
 from flowact.training.tasks import Task, clean_buffer, draw_task
-from flowact.training.window_settings import AutoregressiveConfig
+from flowact.training.window_settings import AutoregressiveConfig, FocusConfig
 
 
 def flow_matching(
@@ -19,10 +20,11 @@ def flow_matching(
     model: ModelConfig,
     config: AutoregressiveConfig,
 ) -> Losses:
-    """Mean over samples of weight x squared error of the velocity, at drawn levels.
+    """Mean over samples of weight x squared error of the velocity, at drawn levels, under focus.
 
-    ``network`` is a ``WindowModel``. No weight depends on the level: one that is small near pure
-    noise would forget the newest chunk, which always starts there.
+    ``network`` is a ``WindowModel``. No weight falls with the level: one that is small near pure
+    noise would forget the newest chunk, which always starts there. The parts are not weighted by
+    level.
     """
     task = draw_task(config.tasks, draws, windows)
     clean = clean_buffer(windows, task, model.geometry)
@@ -33,9 +35,19 @@ def flow_matching(
     else:
         levels = _stream_levels(clean.latents.shape[2], draws, model, config)
     velocity = network(clean.noised(noise, levels.to(noise.device)))
-    error = (velocity - flow.velocity(clean.latents, noise)).square().mean(dim=(1, 3, 4))
-    weights = error.new_tensor([info.weight for info in windows.infos])
-    return Losses((weights * error.mean(dim=1)).mean(), _parts(task, error.detach(), model))
+    squares = (velocity - flow.velocity(clean.latents, noise)).square().mean(dim=1)
+    error = (squares * _cell_weights(windows.focus, config.focus)).mean(dim=(2, 3))
+    power = config.levels.power
+    weights = error.new_tensor([info.weight for info in windows.infos])[:, None]
+    weights = weights * (power + 1) * levels.to(error) ** power
+    return Losses((weights * error).mean(), _parts(task, error.detach(), model))
+
+
+def _cell_weights(maps: Tensor, config: FocusConfig) -> Tensor:
+    """Weights [B, 1, H, W] of mean 1 from focus maps [B, 2, H, W]."""
+    factors = maps.new_tensor([getattr(config, kind) for kind in KINDS])
+    weighted = 1 + (factors[:, None, None] * maps).sum(dim=1, keepdim=True)
+    return weighted / (1 + factors.sum())
 
 
 def _stream_levels(

@@ -18,15 +18,19 @@ class LevelsConfig:
         common: one for all, as DMD asks its teacher.
         segment_start: of staircases, those at the start of their segments: the input of the
             distilled model.
+        power: p; the velocity's error at level s counts (p + 1) s^p. 0 is flow matching's own; 2
+            the error of the clean latent, on which little noise has little to teach; 1 lies
+            between.
 
     Raises:
-        ValueError: a probability is out of its range.
+        ValueError: a probability or the power is out of its range.
     """
 
     staircase: float = 0.6
     independent: float = 0.2
     common: float = 0.2
     segment_start: float = 0.25
+    power: float = 0.0
 
     def __post_init__(self) -> None:
         odds = (self.staircase, self.independent, self.common)
@@ -39,6 +43,8 @@ class LevelsConfig:
             raise ValueError(
                 f"levels.segment_start is {self.segment_start}; it must be from 0 to 1"
             )
+        if not 0 <= self.power < float("inf"):
+            raise ValueError(f"levels.power is {self.power}; it must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,28 @@ class TasksConfig:
             raise ValueError(
                 f"tasks.refinement_levels is {levels}; give two levels above 0, up to 1, in order"
             )
+
+
+@dataclass(frozen=True)
+class FocusConfig:
+    """How much more the error counts where clips move; 0 counts all of the picture alike.
+
+    Attributes:
+        motion: of where a clip moves at all: what this map, of mean 1, is multiplied by before it
+            is added to 1. The sum is of mean 1 again in the end.
+        sound: of where it moves with its sound, likewise.
+
+    Raises:
+        ValueError: a factor is below 0.
+    """
+
+    motion: float = 0.0
+    sound: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("motion", "sound"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"focus.{name} is {getattr(self, name)}; it must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -117,6 +145,7 @@ class AutoregressiveConfig:
         windows: which are drawn, their weights, and what they go without.
         levels: patterns of noise levels.
         tasks: what micro-batches are used for.
+        focus: where in the picture the error counts more.
         generated_memory: probability that a window remembers what scripts/make_generated_latents.py
             stored beside its folder's latents; 0 needs none.
         lora: low-rank updates, if they are trained and not the weights.
@@ -131,6 +160,7 @@ class AutoregressiveConfig:
     windows: WindowsConfig = field(default_factory=WindowsConfig)
     levels: LevelsConfig = field(default_factory=LevelsConfig)
     tasks: TasksConfig = field(default_factory=TasksConfig)
+    focus: FocusConfig = field(default_factory=FocusConfig)
     generated_memory: float = 0.0
     lora: LoraSettings = field(default_factory=LoraSettings)
     average: float = 0.999

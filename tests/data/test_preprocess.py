@@ -19,6 +19,7 @@ from tiny import HEIGHT, WIDTH, tiny_config
 from video_files import click_times, every, flash_frames, realdata, write_video
 
 from flowact.data.encoders import load_encoders
+from flowact.data.focus import focus_maps
 from flowact.data.manifest import (
     MANIFEST,
     Clip,
@@ -88,7 +89,7 @@ def tensors_of(output):
     """All that the caches of a folder hold."""
     found = {}
     for kind, names in {
-        "latents": ("latents", "references", "reference_frames"),
+        "latents": ("latents", "references", "reference_frames", "focus"),
         "features": ("features",),
         "text": ("ids",),
     }.items():
@@ -126,6 +127,8 @@ def test_caches_hold_what_the_encoders_say(folder, done):
         assert len(set(picked.tolist())) == 3
         references = latents.read(clip.id, "references")
         assert torch.equal(references, encoders.references(material.frames[picked.numpy()]))
+        focus = focus_maps(made, torch.from_numpy(material.wave), GEOMETRY)
+        assert torch.equal(latents.read(clip.id, "focus"), focus)
         # A clip's first latent is an image latent of its first frame: the encoder is causal. The
         # tolerance is that of bfloat16 values around 1.
         assert torch.allclose(references[:, 0].float(), made[:, 0].float(), atol=2**-7)

@@ -60,7 +60,8 @@ def test_windows_are_the_buffer_of_the_stream(
     n_chunks = geometry.depth + 9
     clip = keyed_normal((1, 4, 1 + n_chunks * geometry.chunk_latents, 4, 6), "clip")
     latents = CacheWriter(tmp_path, "latents", {})
-    latents.add("clip0", {"latents": clip[0], "references": clip[0, :, :1]})
+    tensors = {"latents": clip[0], "references": clip[0, :, :1], "focus": torch.ones(2, 4, 6)}
+    latents.add("clip0", tensors)
     make_folder(tmp_path / "told", [n_chunks], geometry)
     (tmp_path / "manifest.jsonl").write_text((tmp_path / "told" / "manifest.jsonl").read_text())
     folder = DataFolder(tmp_path, geometry, audio=False, long_term_stride=stride)

@@ -35,6 +35,7 @@ def make_folder(path, chunks, geometry=None, sizes=None, seconds=1.0):
             {
                 "latents": told(n, -1, 1 + n_latents, size),
                 "references": torch.cat(references, dim=1),
+                "focus": torch.ones(2, *size),
                 "reference_frames": torch.arange(REFERENCES),
             },
         )

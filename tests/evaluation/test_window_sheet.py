@@ -36,7 +36,8 @@ def folder(tmp_path):
     latents = CacheWriter(tmp_path, "latents", {})
     values = torch.zeros(4, 1 + CHUNKS * GEOMETRY.chunk_latents, 4, 4)
     frames = torch.tensor([0, 30])
-    latents.add("a", {"latents": values, "references": values[:, :2], "reference_frames": frames})
+    tensors = {"latents": values, "references": values[:, :2], "reference_frames": frames}
+    latents.add("a", tensors | {"focus": torch.ones(2, 4, 4)})
     features = torch.zeros(CHUNKS * GEOMETRY.chunk_latents, GEOMETRY.latent_window, 5)
     CacheWriter(tmp_path, "features", {}).add("a", {"features": features})
     source = Source("video.mkv", BEFORE / 25, 64, 0, 64, 64)

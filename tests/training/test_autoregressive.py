@@ -11,7 +11,13 @@ from flowact.data.windows import Kind, WindowsConfig
 from flowact.geometry import Geometry
 from flowact.training.objectives.autoregressive import Autoregressive
 from flowact.training.tasks import Task, draw_task
-from flowact.training.window_settings import AutoregressiveConfig, LevelsConfig, TasksConfig
+from flowact.training.window_loss import flow_matching
+from flowact.training.window_settings import (
+    AutoregressiveConfig,
+    FocusConfig,
+    LevelsConfig,
+    TasksConfig,
+)
 
 PAPER = Geometry()
 NO_TASKS = TasksConfig(without_long_term=0, reference_alone=0, refinement=0)
@@ -93,6 +99,48 @@ def test_the_start_of_a_clip_weighs_what_it_is_told(make_transformer, tmp_path):
         losses.append(objective.loss("model", batch, make_draws([0])))
     assert torch.equal(losses[1].total, losses[0].total / 2)
     assert torch.equal(losses[1].parts["stream"], losses[0].parts["stream"])
+
+
+def test_focus_moves_the_error_from_cell_to_cell(make_transformer, tmp_path):
+    """Where two clips' maps are all in one half, the error of the other half counts 1 in 1 + f."""
+    objective = make_objective(
+        make_transformer,
+        make_clips(tmp_path / "data", [8]),
+        tasks=NO_TASKS,
+        focus=FocusConfig(motion=1.0, sound=2.0),
+    )
+    windows, draws = batch_of(objective, [0]), make_draws([0])
+    half = torch.zeros(1, 2, 4, 6)
+    half[..., :3] = 2.0  # of mean 1
+    other = half.flip(-1)
+    losses = [
+        float(objective.loss("model", replace(windows, focus=focus), draws).total.detach())
+        for focus in (half, other, torch.ones_like(half))
+    ]
+    left, right, alike = losses
+    # (7/4 left + 1/4 right), and the other way round: their mean is the error without focus.
+    assert (left + right) / 2 == pytest.approx(alike, rel=1e-5)
+    assert left != pytest.approx(right, rel=1e-3)
+    plain = replace(objective.config, focus=FocusConfig())
+    whole = flow_matching(
+        objective.networks["model"], windows, draws, objective.model, plain
+    ).total.detach()
+    assert alike == pytest.approx(float(whole), rel=1e-5)
+
+
+def test_errors_count_by_a_power_of_their_level(make_transformer, tmp_path):
+    """At one level for all: what tells the powers apart is that level alone."""
+    folder = make_clips(tmp_path / "data", [8])
+    losses = []
+    for power in (0.0, 1.0, 2.0):
+        levels = LevelsConfig(staircase=0, independent=0, common=1, power=power)
+        objective = make_objective(make_transformer, folder, tasks=NO_TASKS, levels=levels)
+        losses.append(objective.loss("model", batch_of(objective, [0]), make_draws([0])))
+    plain, once, twice = (float(loss.total.detach()) for loss in losses)
+    level = once / plain / 2
+    assert 0 < level < 1
+    assert twice == pytest.approx(3 * level**2 * plain, rel=1e-5)
+    assert losses[0].parts == losses[2].parts
 
 
 def test_parts_tell_the_ages_apart(make_transformer, tmp_path):

@@ -37,7 +37,11 @@ def write_data(path, pipeline):
         (
             "latents",
             latents_made_by(pipeline.autoencoder, geometry),
-            {"latents": noise, "references": noise[:, :1].clone()},
+            {
+                "latents": noise,
+                "references": noise[:, :1].clone(),
+                "focus": torch.ones(2, *noise.shape[-2:]),
+            },
         ),
         (
             "features",

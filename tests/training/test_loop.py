@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -144,6 +145,16 @@ def test_muon_takes_the_matrices_and_adamw_the_rest():
     assert [p.shape for p in decayed["params"]] == [(5, 4)]
     assert plain["weight_decay"] == 0
     assert len(plain["params"]) == 4
+
+
+def test_muon_leaves_to_adamw_what_is_named():
+    network = nn.ModuleDict({"first": nn.Linear(3, 4), "block": nn.Linear(4, 5)})
+    named = OptimiserConfig(kind=OptimiserKind.muon, adamw=("first",))
+    adamw, muon = make_optimisers(network, named)
+    assert [p.shape for p in muon.param_groups[0]["params"]] == [(5, 4)]
+    assert [p.shape for p in adamw.param_groups[0]["params"]] == [(4, 3)]
+    with pytest.raises(ValueError, match=r"optimiser\.adamw has 'last'"):
+        make_optimisers(network, replace(named, adamw=("last",)))
 
 
 def test_bf16_is_of_the_arithmetic_alone(tmp_path):

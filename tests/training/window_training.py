@@ -39,7 +39,9 @@ def make_clips(path, chunks, geometry=None, seconds=0.6, made_by=None):
         frames = n_chunks * geometry.chunk_frames + 1
         drawn = keyed_normal((CHANNELS, 1 + n_latents, *GRID), "clip", n).bfloat16()
         references = keyed_normal((CHANNELS, 2, *GRID), "references", n).bfloat16()
-        latents.add(id, {"latents": drawn, "references": references})
+        focus = keyed_normal((2, *GRID), "focus", n).square()
+        focus = focus / focus.mean(dim=(1, 2), keepdim=True)
+        latents.add(id, {"latents": drawn, "references": references, "focus": focus})
         window = (n_latents, geometry.latent_window, FEATURE_DIM)
         features.add(id, {"features": keyed_normal(window, "features", n).bfloat16()})
         edges = [seconds * i for i in range(int(frames / geometry.fps / seconds) + 1)]
