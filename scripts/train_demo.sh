@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains the demo from nothing, and measures it: a world of actors, the autoencoder, stages 1 and 2.
+# Trains the demo from nothing, and measures it: a world of actors, the autoencoder, the text
+# encoder, stages 1 and 2.
 #
 #   bash scripts/train_demo.sh output=outputs/demo minutes=180 [clips=800] [launch=cpu2] [autoencoder=DIR]
 #
@@ -110,6 +111,8 @@ else
     train stage0 vae 10 vae.images=0 "weights=$output/crops.weights"
 fi
 
+train text text 3 "weights=$output/stage0.weights"
+
 # Voices of both synthesisers, where there are both: each has what the other's lack.
 best=$(python -c "from flowact.data.actors.speech import best_synthesiser; print(best_synthesiser())")
 voices=(formant)
@@ -126,14 +129,14 @@ done
 data="folders=[${folders#,}]"
 
 # Each stage goes on with memory as the model before it makes it.
-train stage1a autoregressive 8 "weights=$output/stage0.weights" "autoregressive.$data"
+train stage1a autoregressive 8 "weights=$output/text.weights" "autoregressive.$data"
 generate stage1a
 train stage1 autoregressive 7 "weights=$output/stage1a.weights" "autoregressive.$data" \
     autoregressive.generated_memory=0.5
 train stage2a audio_motion 15 "weights=$output/stage1.weights" "audio_motion.$data" \
     audio_motion.generated_memory=0.5
 generate stage2a audio=true
-train stage2 audio_motion 25 "weights=$output/stage2a.weights" "audio_motion.$data" \
+train stage2 audio_motion 22 "weights=$output/stage2a.weights" "audio_motion.$data" \
     audio_motion.generated_memory=0.5
 
 [[ -e $output/scores.json ]] || python scripts/evaluate.py "weights=$output/stage2.weights" \

@@ -9,11 +9,13 @@ from flowact.rng import stable_seed
 from flowact.training.objective import Objective
 from flowact.training.objectives.audio_motion import build_audio_motion
 from flowact.training.objectives.autoregressive import build_autoregressive
+from flowact.training.objectives.text import build_text
 from flowact.training.objectives.vae import build_vae
 from flowact.training.settings import TrainConfig
 
 STAGES: dict[str, Callable[[TrainConfig], Objective[Any]]] = {
     "vae": build_vae,
+    "text": build_text,
     "autoregressive": build_autoregressive,
     "audio_motion": build_audio_motion,
 }

@@ -14,6 +14,7 @@ from flowact.training.settings import Strategy
 KILLS = {
     "vae": Kill.SAVE,
     "vae_decoder": Kill.STEP,
+    "text": Kill.STEP,
     "autoregressive": Kill.STEP,
     "audio_motion": Kill.SAVE,
 }
