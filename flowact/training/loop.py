@@ -151,7 +151,7 @@ class Trainer:
             log.add({f"{role}.grad_norm": norm})
             for optimiser in self.optimisers[role]:
                 for group in optimiser.param_groups:
-                    group["lr"] = lr
+                    group["lr"] = lr * group["lr_scale"]
                 optimiser.step()
                 optimiser.zero_grad()
             if role in self.objective.averaged:

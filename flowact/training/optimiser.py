@@ -63,9 +63,12 @@ def make_optimisers(
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay},
         {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
     ]
+    scale = config.adamw_scale if config.kind is OptimiserKind.muon else 1.0
     optimisers: list[Optimizer] = []
     if groups := [group for group in groups if group["params"]]:
         optimisers.append(AdamW(groups, lr=config.lr, betas=config.betas))
+        for group in optimisers[0].param_groups:
+            group["lr_scale"] = scale
     if muon:
         optimisers.append(
             Muon(muon.values(), config.lr, config.momentum, config.weight_decay, precision)
@@ -90,7 +93,7 @@ class Muon(Optimizer):
         weight_decay: float,
         precision: torch.dtype = torch.float32,
     ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "lr_scale": 1.0}
         super().__init__(params, defaults)
         self._precision = precision
 

@@ -42,6 +42,8 @@ class OptimiserConfig:
         kind: adamw, or muon for matrices and flattened convolutions, and adamw for the rest.
         adamw: parts, by their name or its end, whose matrices are adamw's under muon too: what
             numbers come in by and go out by, such as x_embedder.
+        adamw_scale: of adamw's learning rate beside muon's. While gradients agree its steps are
+            several times the size of muon's, and wide inputs, such as audio features, run away.
         lr: the highest learning rate.
         warmup_steps: on which it rises from zero.
         decay: how it falls to zero afterwards.
@@ -54,6 +56,7 @@ class OptimiserConfig:
 
     kind: OptimiserKind = OptimiserKind.adamw
     adamw: tuple[str, ...] = ()
+    adamw_scale: float = 1.0
     lr: float = 1e-4
     warmup_steps: int = 100
     decay: Decay = Decay.constant
@@ -64,7 +67,7 @@ class OptimiserConfig:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("lr", "clip"):
+        for name in ("lr", "adamw_scale", "clip"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"optimiser.{name} is {getattr(self, name)}; it must be above 0")
         for name in ("warmup_steps", "weight_decay"):

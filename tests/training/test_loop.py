@@ -149,10 +149,12 @@ def test_muon_takes_the_matrices_and_adamw_the_rest():
 
 def test_muon_leaves_to_adamw_what_is_named():
     network = nn.ModuleDict({"first": nn.Linear(3, 4), "block": nn.Linear(4, 5)})
-    named = OptimiserConfig(kind=OptimiserKind.muon, adamw=("first",))
+    named = OptimiserConfig(kind=OptimiserKind.muon, adamw=("first",), adamw_scale=0.2)
     adamw, muon = make_optimisers(network, named)
     assert [p.shape for p in muon.param_groups[0]["params"]] == [(5, 4)]
     assert [p.shape for p in adamw.param_groups[0]["params"]] == [(4, 3)]
+    assert {g["lr_scale"] for g in adamw.param_groups} == {0.2}
+    assert {g["lr_scale"] for g in muon.param_groups} == {1.0}
     with pytest.raises(ValueError, match=r"optimiser\.adamw has 'last'"):
         make_optimisers(network, replace(named, adamw=("last",)))
 
