@@ -18,7 +18,7 @@ from flowact.data.frames import Frames
 from flowact.geometry import Geometry
 from flowact.index import read_index
 from flowact.models import components
-from flowact.models.audio_encoder import WhisperEncoder
+from flowact.models.audio_encoder import MEL_MEAN, MEL_STD, WhisperEncoder
 from flowact.models.text_encoder import ByteT5TextEncoder, HunyuanTextEncoder
 from flowact.models.vae import VideoAutoencoder, wrap_autoencoder
 from flowact.settings import ModelConfig
@@ -134,7 +134,7 @@ def features_made_by(extractor: AudioExtractor) -> dict[str, Any]:
     window = ("window_left", "window_right", "lookahead")
     return {
         "encoder": type(encoder).__name__,
-        "weights": _digest(encoder, {}) if isinstance(encoder, nn.Module) else "none",
+        "weights": _digest(encoder, {}) if isinstance(encoder, nn.Module) else [MEL_MEAN, MEL_STD],
         "feature_dim": encoder.feature_dim,
         "ring_samples": extractor.ring_samples,
         **{name: geometry[name] for name in (*spans, *window)},

@@ -54,8 +54,13 @@ class AudioEncoder(Protocol):
         ...
 
 
+# Of the log-mels of augmented actors' speech: without them every feature is mostly the same large
+# constant, and so are, after a while, the tokens that the adapter makes of it.
+MEL_MEAN, MEL_STD = -0.27, 0.56
+
+
 class MelEncoder:
-    """Whisper's log-mel front end without its network: the mel frames of a feature, stacked."""
+    """Whisper's log-mel front end without its network: mel frames of a feature, standardised."""
 
     sample_rate = SAMPLE_RATE
     frame_samples = FRAME_SAMPLES
@@ -68,7 +73,7 @@ class MelEncoder:
 
     def __call__(self, wave: Tensor) -> Tensor:
         """Encode ``wave`` [B, n] to [B, n / 640, 320]."""
-        mel = log_mel(wave, self.n_mels)
+        mel = (log_mel(wave, self.n_mels) - MEL_MEAN) / MEL_STD
         return rearrange(
             mel, "b mel (t frame) -> b t (frame mel)", t=wave.shape[-1] // FRAME_SAMPLES
         )

@@ -8,7 +8,14 @@ from whisper.audio import N_FRAMES, log_mel_spectrogram
 from whisper.model import ModelDimensions, Whisper
 
 from flowact.geometry import Geometry
-from flowact.models.audio_encoder import MelEncoder, WhisperEncoder, layer_groups, load_whisper
+from flowact.models.audio_encoder import (
+    MEL_MEAN,
+    MEL_STD,
+    MelEncoder,
+    WhisperEncoder,
+    layer_groups,
+    load_whisper,
+)
 
 FRAME = Geometry().frame_samples
 WIDTH = 16
@@ -45,7 +52,7 @@ def test_mel_features_are_four_mel_frames_each():
     wave = waves(2, 1.0)
     features = MelEncoder()(wave)
     assert features.shape == (2, 25, MelEncoder().feature_dim) == (2, 25, 320)
-    mel = log_mel_spectrogram(wave[1])
+    mel = (log_mel_spectrogram(wave[1]) - MEL_MEAN) / MEL_STD
     assert torch.equal(features[1, 7], torch.cat([mel[:, i] for i in range(28, 32)]))
 
 
