@@ -19,6 +19,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from flowact.models.byte_t5 import ByteT5Model
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -56,10 +58,10 @@ class ByteT5TextEncoder(nn.Module):
     """A small T5 encoder on UTF-8 bytes: no vocabulary file, any script, trained with the demo.
 
     Args:
-        model: a T5 encoder over ByT5's tokens, whose config has ``max_bytes``.
+        model: over ByT5's tokens, which it gathers four by four.
     """
 
-    def __init__(self, model: transformers.T5EncoderModel) -> None:
+    def __init__(self, model: ByteT5Model) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = transformers.ByT5Tokenizer()
@@ -69,6 +71,8 @@ class ByteT5TextEncoder(nn.Module):
         cls, width: int = 128, layers: int = 2, heads: int = 4, max_bytes: int = 256
     ) -> ByteT5TextEncoder:
         """An untrained encoder; longer prompts than ``max_bytes`` are cut."""
+        from flowact.models.byte_t5 import ByteT5Model
+
         config = transformers.T5Config(
             vocab_size=len(transformers.ByT5Tokenizer()),
             d_model=width,
@@ -80,7 +84,7 @@ class ByteT5TextEncoder(nn.Module):
             dropout_rate=0.0,
             max_bytes=max_bytes,
         )
-        return cls(transformers.T5EncoderModel(config))
+        return cls(ByteT5Model(config))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> ByteT5TextEncoder:
@@ -89,24 +93,20 @@ class ByteT5TextEncoder(nn.Module):
         Raises:
             ValueError: the folder or a weight is missing, or it holds another model.
         """
-        model = _load_model(transformers.T5EncoderModel, Path(folder))
-        if not hasattr(model.config, "max_bytes"):
-            raise ValueError(
-                f"{folder}: config.json has no max_bytes, so this T5 does not read bytes; "
-                "give a folder saved by ByteT5TextEncoder"
-            )
-        return cls(model)
+        from flowact.models.byte_t5 import ByteT5Model
+
+        return cls(_load_model(ByteT5Model, Path(folder)))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write config and weights (safetensors) into ``folder``."""
         self.model.save_pretrained(folder)
 
     def encode(self, texts: Sequence[str]) -> TextInputs:
-        """Embed prompts, D = width; the empty prompt (null text) is the end token alone."""
+        """Embed prompts, D = width, four bytes a token; the empty one (null text) is one token."""
         return self(*self.tokenize(texts))
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids and their mask, [B, L] each, L at most ``max_bytes`` and the end token."""
+        """Ids of bytes and their mask, [B, L] each, L at most ``max_bytes`` and the end's."""
         tokens = self.tokenizer(
             [self._cut(clean_text(text)) for text in texts],
             padding=True,
@@ -116,8 +116,8 @@ class ByteT5TextEncoder(nn.Module):
         return tokens.input_ids, tokens.attention_mask.bool()
 
     def forward(self, ids: Tensor, mask: Tensor) -> TextInputs:
-        """Embed token ids [B, L]."""
-        return TextInputs(self.model(ids, attention_mask=mask).last_hidden_state, mask)
+        """Embed ids of bytes [B, L]."""
+        return TextInputs(*self.model.embed(ids, mask))
 
     def _cut(self, text: str) -> str:
         encoded, limit = text.encode(), self.model.config.max_bytes

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 from flowact.data.data_folder import WindowInfo, Windows
 from flowact.data.focus import KINDS
 from flowact.data.windows import Kind
+from flowact.models.byte_t5 import BYTES_PER_TOKEN
 from flowact.models.components import build_text_encoder
 from flowact.models.text_encoder import TextInputs
 from flowact.models.transformer import FlowActTransformer3DModel
@@ -118,9 +119,9 @@ def make_windows(model: ModelConfig, micro_batch: int, text_tokens: int) -> Wind
         dim = model.transformer.audio_feature_dim
         return None if dim is None else torch.zeros(micro_batch, count, geometry.latent_window, dim)
 
-    captions = [  # one byte is one token, and the last token is the end
-        f"{number:0>{text_tokens - 1}}" for number in range(micro_batch * geometry.depth)
-    ]
+    # The demo's own encoder makes a token of so many bytes, of which the end is one.
+    length = BYTES_PER_TOKEN * text_tokens - 1
+    captions = [f"{number:0>{length}}" for number in range(micro_batch * geometry.depth)]
     infos = tuple(
         WindowInfo(
             clip="",
