@@ -7,8 +7,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 root=$PWD
 install ""
 mkdir -p outputs/quickstart
+trained=("weights=$root/flowact/assets/demo")
+for word in "$@"; do # a preset is streamed untrained
+    [[ $word != model=* ]] || trained=()
+done
 cd "$here" # the user's files are named from there, ours from the repository
-"$root/.venv/bin/python" "$root/scripts/sample.py" \
+"$root/.venv/bin/python" "$root/scripts/sample.py" "${trained[@]}" \
     image="$root/flowact/assets/person.png" audio="$root/flowact/assets/speech.flac" \
     prompts="$root/flowact/assets/prompts.json" output="$root/outputs/quickstart/video.mp4" \
     report="$root/outputs/quickstart/report.json" "$@"

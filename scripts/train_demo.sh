@@ -9,7 +9,7 @@
 #          steps to each, to see that all of it works.
 # clips    of 10 seconds, each of an actor of its own, in the world that the stages 1 and 2 see.
 # launch   a file of configs/accelerate; without it gpu1 where there is a GPU, else cpu2.
-# autoencoder   a folder of a trained one, such as flowact/assets/autoencoder, instead of training it.
+# autoencoder   a folder of a trained one, such as flowact/assets/demo/vae, instead of training it.
 # scored   actors that the scores at the end are over, of `seconds` each.
 #
 # Stopped at any point, the same command goes on from there. OUTPUT/stage2.weights is the model,
