@@ -150,7 +150,10 @@ def experiment(name, *words):
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "experiment").glob("*.yaml")), ids=str)
 def test_every_experiment_crosses(path):
-    assert experiment(path.stem).stage in path.stem
+    """And a step of it can be shared by the two processes of cpu2, the demo's default."""
+    config = experiment(path.stem)
+    assert config.stage in path.stem
+    assert config.global_batch % (2 * config.micro_batch) == 0
 
 
 def test_an_experiment_is_over_its_primary_file_and_under_the_words():

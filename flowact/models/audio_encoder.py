@@ -54,8 +54,8 @@ class AudioEncoder(Protocol):
         ...
 
 
-# Of the log-mels of augmented actors' speech: without them every feature is mostly the same large
-# constant, and so are, after a while, the tokens that the adapter makes of it.
+# Of the log-mels of augmented actors' speech. A constant part of all features makes the tokens that
+# the adapter makes of them more and more alike.
 MEL_MEAN, MEL_STD = -0.27, 0.56
 
 

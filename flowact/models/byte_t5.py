@@ -12,9 +12,9 @@ REACH = 8  # bytes, of those, that the second one makes a token of
 class ByteT5Model(transformers.T5EncoderModel):
     """Bytes, seen with their neighbours and gathered into tokens, through T5's layers.
 
-    Attention alone learns slowly which bytes stand side by side. Trained on the same captions
+    Attention alone learns slowly which bytes stand side by side. Trained to read captions
     (``experiment=text``), without the convolutions it told the action of 0.77 of unseen ones after
-    45,000, with them of 0.96 after 5,000; and there are four times fewer tokens to attend to.
+    64,000, with them of 0.95 after 6,400; and there are four times fewer tokens to attend to.
     Bytes are gathered so by CANINE too (Clark et al. 2021).
 
     Args:

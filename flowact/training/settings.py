@@ -40,10 +40,10 @@ class OptimiserConfig:
 
     Attributes:
         kind: adamw, or muon for matrices and flattened convolutions, and adamw for the rest.
-        adamw: parts, by their name or its end, whose matrices are adamw's under muon too: what
-            numbers come in by and go out by, such as x_embedder.
-        adamw_scale: of adamw's learning rate beside muon's. While gradients agree its steps are
-            several times the size of muon's, and wide inputs, such as audio features, run away.
+        adamw: parts, by name, whose matrices are adamw's under muon too: what numbers come in by
+            and go out by, such as x_embedder.
+        adamw_scale: of adamw's learning rate beside muon's. While gradients agree its steps can be
+            several times the size of muon's, and weights of wide inputs run away.
         lr: the highest learning rate.
         warmup_steps: on which it rises from zero.
         decay: how it falls to zero afterwards.
