@@ -5,6 +5,7 @@ and stored beside the truth; later training takes some memory slots from there.
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -60,14 +61,26 @@ class GeneratedMemory(Dataset[Windows]):
         rng = np.random.default_rng(stable_seed(self.seed, "generated memory", sample))
         if rng.random() >= self.probability:
             return windows
-        generated = self._generated[self.windows.draws[sample].folder]
+        cache = self._generated[self.windows.draws[sample].folder]
         (info,) = windows.infos
-        reference, *memory = windows.context.split(1, dim=2)
-        for place, latent in enumerate(info.memory):
-            if latent >= 0:  # -1 is the image
-                at = (slice(None), slice(latent, latent + 1))
-                memory[place] = generated.read(info.clip, "latents", at)[None]
-        return replace(windows, context=torch.cat([reference, *memory], dim=2))
+
+        def read(latent: int) -> Tensor:
+            return cache.read(info.clip, "latents", (slice(None), slice(latent, latent + 1)))
+
+        return remembering(windows, read)
+
+
+def remembering(windows: Windows, read: Callable[[int], Tensor]) -> Windows:
+    """A window whose memory is what ``read`` gives of each stream latent, [C, 1, H, W].
+
+    The reference, and the image at the start of a clip, stay.
+    """
+    (info,) = windows.infos
+    reference, *memory = windows.context.split(1, dim=2)
+    for place, latent in enumerate(info.memory):
+        if latent >= 0:  # -1 is the image
+            memory[place] = read(latent)[None]
+    return replace(windows, context=torch.cat([reference, *memory], dim=2))
 
 
 def with_generated_memory(
@@ -94,6 +107,7 @@ def generate_latents(config: GenerateLatentsConfig) -> None:
         "weights": _digest(Path(config.weights)),
         "levels": list(config.levels),
         "steps": config.steps,
+        "accumulate": config.accumulate,
         "audio": config.audio,
         "seed": config.seed,
     }
@@ -122,17 +136,22 @@ def generated_clip(
     clip: int,
     config: GenerateLatentsConfig,
 ) -> Tensor:
-    """Stream latents of a clip, [C, F, H, W], depth chunks at a time, each time at one level."""
+    """Stream latents of a clip, [C, F, H, W], depth chunks at a time, each time at one level.
+
+    With ``config.accumulate`` they are made under the memory of those made before.
+    """
     geometry, id = model.geometry, folder.clips[clip].id
     chunks = folder.chunks[clip]
     depth = min(geometry.depth, chunks)
     device = next(network.parameters()).device
     low, high = config.levels
-    parts: list[Tensor] = []
+    made = torch.empty(0)  # until the first part: nothing is read of it
     for begin in range(0, chunks, depth):
         oldest = min(begin, chunks - depth)  # the last ones overlap with those before
         choice = Choice(oldest, reference=0, drop_text=False, drop_audio=False)
         window = folder.window(clip, depth, choice, WindowsConfig()).to(device)
+        if config.accumulate:
+            window = remembering(window, lambda at: made[:, at : at + 1])  # noqa: B023 (called now)
         clean = clean_buffer(window, Task.STREAM, geometry)
         key = (config.seed, "generated", id, oldest)
         noise = keyed_normal(tuple(clean.latents.shape), *key).to(device)
@@ -142,8 +161,9 @@ def generated_clip(
         for now, then in pairwise(levels):
             moved = flow.euler(buffer.latents, network(buffer), now, then)
             buffer = replace(buffer, latents=moved, levels=torch.full_like(clean.levels, then))
-        parts.append(buffer.latents[0, :, (begin - oldest) * geometry.chunk_latents :])
-    return torch.cat(parts, dim=1)
+        new = buffer.latents[0, :, (begin - oldest) * geometry.chunk_latents :]
+        made = torch.cat([made, new], dim=1) if begin else new
+    return made
 
 
 def _read_cache(folder: DataFolder) -> CacheReader:

@@ -212,6 +212,8 @@ class GenerateLatentsConfig:
         folders: preprocessed with these weights.
         levels: lowest and highest noise level that ground truth is taken to.
         steps: model calls from there back.
+        accumulate: what was made is remembered when the next is made, so that errors grow along a
+            clip as they do in a stream; without it each part remembers the truth.
         audio: whether the model hears the clips; false after stage 1.
         seed: of noise and levels.
         device: auto, cpu, cuda or cuda:N.
@@ -221,6 +223,7 @@ class GenerateLatentsConfig:
     folders: tuple[str, ...]
     levels: tuple[float, float] = (0.2, 0.7)
     steps: int = 4
+    accumulate: bool = True
     audio: bool = False
     seed: int = 0
     device: str = "auto"

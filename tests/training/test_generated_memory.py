@@ -64,17 +64,24 @@ def test_all_slots_are_generated_together_as_often_as_asked(windows):
     assert with_generated_memory(windows, 0.0, seed=0) is windows
 
 
+@pytest.mark.parametrize("accumulate", [False, True])
 @torch.no_grad()
-def test_truth_is_noised_and_denoised_under_true_memory(make_transformer, tmp_path):
+def test_truth_is_noised_and_denoised_under_memory(make_transformer, tmp_path, accumulate):
     """In one step from level .4, with the last window moved back to where the clip ends."""
     level, model = 0.4, make_model_config()
     network = make_network(make_transformer())
     folder = DataFolder(make_clips(tmp_path / "data", [7]), PAPER)
     config = GenerateLatentsConfig(weights="", folders=(), levels=(level, level), steps=1)
+    config = replace(config, accumulate=accumulate)
     made = generated_clip(network, model, folder, 0, config)
     expected = []
     for oldest, new in ((0, 3), (3, 3), (4, 1)):
         window = folder.window(0, 3, Choice(oldest, 0, False, False), WindowsConfig())
+        if accumulate:  # all but the reference, and the image at the start, is made already
+            for place, latent in enumerate(window.infos[0].memory, start=1):
+                if latent >= 0:
+                    past = torch.cat(expected, dim=1)
+                    window.context[0, :, place] = past[:, latent]
         clean = clean_buffer(window, Task.STREAM, PAPER)
         noise = keyed_normal(tuple(clean.latents.shape), 0, "generated", "clip0", oldest)
         noisy = clean.noised(noise, torch.full_like(clean.levels, level))
