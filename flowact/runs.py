@@ -38,6 +38,7 @@ class StreamOverrides:
     refine_every: int | None = None
     refine_level: float | None = None
     guidance: float | None = None
+    audio_guidance: float | None = None
     text_scale: float | None = None
     audio_scale: float | None = None
 

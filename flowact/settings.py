@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any
 
+from flowact.diffusion.guidance import UncondGuidance
 from flowact.geometry import Geometry
 
 
@@ -60,6 +61,8 @@ class StreamSettings:
         refine_every: chunks between repairs of the short-term latent (paper 2.5); 0 is never.
         refine_level: noise level a repair starts from.
         guidance: w of uncond + w (cond - uncond), in two passes; 1 needs only one.
+        audio_guidance: that of audio, in a third pass, and ``guidance`` is that of text; None is
+            one for both.
         text_scale, audio_scale: guidance told to a model distilled for it; None if it is not.
 
     Raises:
@@ -74,6 +77,7 @@ class StreamSettings:
     refine_every: int = 0
     refine_level: float = 0.3
     guidance: float = 1.0
+    audio_guidance: float | None = None
     text_scale: float | None = None
     audio_scale: float | None = None
 
@@ -86,19 +90,29 @@ class StreamSettings:
             "refine_every": (0, endless),
             "refine_level": (0.1, 0.5),
             "guidance": (0, endless),
+            "audio_guidance": (0, endless),
         }
         for name, (low, high) in bounds.items():
-            if not low <= getattr(self, name) <= high:
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
                 wanted = f"{low} or more" if high == endless else f"from {low} to {high}"
-                raise ValueError(f"stream.{name} is {getattr(self, name)}; it must be {wanted}")
+                raise ValueError(f"stream.{name} is {value}; it must be {wanted}")
         if not self.shift > 0:
             raise ValueError(f"stream.shift is {self.shift}; it must be above 0")
         if (self.text_scale is None) != (self.audio_scale is None):
             raise ValueError("stream.text_scale and stream.audio_scale go together: set both")
 
     @property
+    def guidance_scales(self) -> UncondGuidance:
+        """Of text and audio, in as many passes as ``passes``."""
+        audio = self.guidance if self.audio_guidance is None else self.audio_guidance
+        return UncondGuidance(self.guidance, audio)
+
+    @property
     def passes(self) -> int:
         """Model calls per micro-step."""
+        if self.audio_guidance not in (None, self.guidance):
+            return 3
         return 1 if self.guidance == 1 else 2
 
 

@@ -65,18 +65,19 @@ def pools_of_folder(
     geometry: Geometry,
     long_term_stride: int,
     config: WindowsConfig,
+    chunks: int | None = None,
 ) -> list[Pool]:
     """The pools of a folder, by the chunks and the picture size of each clip.
 
     ``config.start`` says how often windows begin at the start of a clip; all the others are
     equally likely. Windows for which all clips are too short leave their share to those that fit.
     """
-    starts, others = shapes(geometry, long_term_stride)
+    starts, others = shapes(geometry, long_term_stride, chunks)
     windows = {
         (size, shape): np.array(
             [
-                len(shape.oldest(chunks)) * (own == size)
-                for chunks, own in zip(clip_chunks, sizes, strict=True)
+                len(shape.oldest(of_clip)) * (own == size)
+                for of_clip, own in zip(clip_chunks, sizes, strict=True)
             ]
         )
         for size in sorted(set(sizes))

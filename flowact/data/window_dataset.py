@@ -26,6 +26,7 @@ class WindowDataset(Dataset[Windows]):
         audio: whether audio features are read.
         made_by: of ``latents`` and ``features``, what must have made the caches.
         long_term_stride: of the stream (see ``StreamSettings``).
+        chunks: of each window; None is as many as a stream has at a tick.
 
     Raises:
         ValueError: a folder does not do (see ``DataFolder``), all its clips are too short, a weight
@@ -42,11 +43,13 @@ class WindowDataset(Dataset[Windows]):
         audio: bool = True,
         made_by: Mapping[str, Mapping[str, Any]] | None = None,
         long_term_stride: int = 1,
+        chunks: int | None = None,
     ) -> None:
-        if len(config.start) != geometry.depth:
+        starts = geometry.depth if chunks is None else 1
+        if len(config.start) != starts:
             raise ValueError(
-                f"windows.start has {len(config.start)} numbers; give {geometry.depth}, one for "
-                f"each number of chunks up to the geometry's depth"
+                f"windows.start has {len(config.start)} numbers; give {starts}, one for "
+                "each number of chunks that a window at the start of a clip may have"
             )
         if not folders or not all(0 < weight < float("inf") for weight in folders.values()):
             given = {str(path): weight for path, weight in folders.items()}
@@ -60,12 +63,19 @@ class WindowDataset(Dataset[Windows]):
         for number, (folder, weight) in enumerate(zip(self.folders, folders.values(), strict=True)):
             share = weight / sum(folders.values())
             own = pools_of_folder(
-                number, share, folder.chunks, folder.sizes, geometry, long_term_stride, config
+                number,
+                share,
+                folder.chunks,
+                folder.sizes,
+                geometry,
+                long_term_stride,
+                config,
+                chunks,
             )
             if not own:
                 raise ValueError(
                     f"{folder.path}: has no clip for windows.start and the rest; "
-                    f"a clip needs {geometry.depth + 1} chunks for all of them"
+                    f"a clip needs {(chunks or geometry.depth) + 1} chunks for all of them"
                 )
             pools += own
         self.draws = Draws(pools, micro_batch, seed)

@@ -91,18 +91,23 @@ class Shape:
         return range(self.first, (end if self.last is None else min(self.last, end)) + 1)
 
 
-def shapes(geometry: Geometry, long_term_stride: int) -> tuple[list[Shape], list[Shape]]:
-    """Shapes of the windows at the start of a clip, 1 ... depth chunks, and of the others.
+def shapes(
+    geometry: Geometry, long_term_stride: int, chunks: int | None = None
+) -> tuple[list[Shape], list[Shape]]:
+    """Shapes of the windows at the start of a clip, and of the others.
 
     The others differ in the long-term latents that there are by then.
+
+    Args:
+        chunks: of each window; None is 1 ... depth at the start, and depth.
     """
-    depth = geometry.depth
-    starts = [Shape(chunks, 0, 0) for chunks in range(1, depth + 1)]
+    sizes = range(1, geometry.depth + 1) if chunks is None else (chunks,)
+    starts = [Shape(size, 0, 0) for size in sizes]
     # Long-term latent n (from 0) comes when chunk n * stride has left.
     grows = [n * long_term_stride + 1 for n in range(max(1, geometry.long_term))]
     lasts = [first - 1 for first in grows[1:]]
     return starts, [
-        Shape(depth, first, last) for first, last in zip(grows, [*lasts, None], strict=True)
+        Shape(sizes[-1], first, last) for first, last in zip(grows, [*lasts, None], strict=True)
     ]
 
 

@@ -31,6 +31,11 @@ def noise_from_velocity(x: Tensor, v: Tensor, level: Tensor | float) -> Tensor:
     return x + (1 - level) * v
 
 
+def noise_from_clean(x: Tensor, clean: Tensor, level: Tensor | float) -> Tensor:
+    """e of x = (1 - s) x0 + s e, for s above 0."""
+    return clean + (x - clean) / level
+
+
 def euler(x: Tensor, v: Tensor, level: Tensor | float, target: Tensor | float) -> Tensor:
     """One Euler step from ``level`` to ``target``."""
     return x + (target - level) * v

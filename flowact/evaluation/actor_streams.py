@@ -104,11 +104,13 @@ class TrueSampler(StreamSampler):
         self._latents = latents
 
     def tick(self, state: StreamState, conditions: Conditions) -> Tick:
-        chunk, finished = state.tick - (self.geometry.depth - 1), None
+        size, depth = self.geometry.chunk_latents, self.geometry.depth
+        chunk, finished = state.tick - (depth - 1), None
+        first = 1 + max(0, chunk) * size
+        estimates = self._latents[:, :, first : 1 + (state.tick + 1) * size]
         if chunk >= 0:
-            begin, size = 1 + chunk * self.geometry.chunk_latents, self.geometry.chunk_latents
-            finished = FinishedChunk(chunk, self._latents[:, :, begin : begin + size])
-        return Tick(replace(state, tick=state.tick + 1), finished, calls=0, refine_calls=0)
+            finished = FinishedChunk(chunk, estimates[:, :, :size])
+        return Tick(replace(state, tick=state.tick + 1), finished, estimates, 0, refine_calls=0)
 
 
 def true_latents(pipeline: FlowActPipeline, frames: NDArray[np.uint8]) -> Tensor:

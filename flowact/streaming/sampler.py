@@ -18,6 +18,14 @@ from flowact.streaming.memory import Memory, MemoryLatent
 from flowact.streaming.state import Conditions, FinishedChunk, QueuedChunk, StreamState, Tick
 
 
+def stream_noise(state: StreamState, purpose: str, chunk: int, latents: int) -> Tensor:
+    """Noise keyed by its chunk: the same whenever, and however fast, the chunk is made."""
+    like = state.memory.reference.latent
+    shape = (like.shape[1], latents, *like.shape[3:])
+    draws = [keyed_normal(shape, seed, purpose, chunk) for seed in state.seeds]
+    return torch.stack(draws).to(like.device)
+
+
 @dataclass(frozen=True)
 class Context:
     """Memory in the course of a tick.
@@ -83,7 +91,7 @@ class StreamSampler:
         memory = state.memory
         context = self._context(memory.entries, self.geometry.slots(len(memory.long_term)))
         for micro_step in range(self.settings.micro_steps):
-            queue, context = self._step(queue, micro_step, context, conditions.null_text)
+            queue, estimates, context = self._step(queue, micro_step, context, conditions.null_text)
         memory = memory.with_entries(context.entries)
         calls = self.settings.micro_steps * self.settings.passes
         finished, refine_calls = None, 0
@@ -92,12 +100,33 @@ class StreamSampler:
             queue = tuple(rest)
             finished = FinishedChunk(oldest.index, oldest.latents)
             memory = self._remember(memory, oldest)
-            if self._refines(oldest.index):
-                memory = self._refine(state, memory, oldest.index, conditions.null_text)
-                refine_calls = calls
-        return Tick(
-            StreamState(memory, queue, state.tick + 1, state.seeds), finished, calls, refine_calls
-        )
+        state = StreamState(memory, queue, state.tick + 1, state.seeds)
+        if finished is not None and self._refines(finished.index):
+            state = self.repair(state, finished.index, conditions.null_text)
+            refine_calls = calls
+        return Tick(state, finished, estimates, calls, refine_calls)
+
+    def repair(self, state: StreamState, chunk: int, null_text: TextCache | None) -> StreamState:
+        """Noise the short-term latent and repair it under reference and long-term memory alone.
+
+        Memory Refinement, paper 2.5: it runs under the latent's own prompt and audio, and changes
+        memory only, never the emitted video. ``chunk`` is the one that it is the last latent of.
+        """
+        memory = state.memory
+        entry = memory.short_term
+        assert entry.text is not None, "only generated latents are refined"
+        *anchors, slot = self.geometry.slots(len(memory.long_term))
+        context = self._context(memory.anchors, anchors)
+        levels = self.levels.repair(self.settings.refine_level)
+        noise = stream_noise(state, "refine", chunk, latents=1)
+        x = flow.add_noise(entry.latent, noise, levels[0])
+        for now, then in pairwise(levels):
+            level = x.new_full((len(x), 1), now)
+            v, context = self._velocity(
+                x, level, (slot,), [entry.text], context, entry.audio, null_text
+            )
+            x = flow.euler(x, v, now, then)
+        return replace(state, memory=memory.refined(x))
 
     # --- the queue ------------------------------------------------------------------------------
 
@@ -107,7 +136,7 @@ class StreamSampler:
             raise ValueError(
                 f"{len(conditions.texts)} prompts for {len(state.queue) + 1} chunks in the queue"
             )
-        noise = self._noise(state, "stream", state.tick, self.geometry.chunk_latents)
+        noise = stream_noise(state, "stream", state.tick, self.geometry.chunk_latents)
         entering = QueuedChunk(
             state.tick, noise, noise, conditions.texts[-1], self._null_audio(noise)
         )
@@ -116,13 +145,6 @@ class StreamSampler:
             replace(chunk, text=text, audio=conditions.audio if chunk.index == due else chunk.audio)
             for chunk, text in zip((*state.queue, entering), conditions.texts, strict=True)
         )
-
-    def _noise(self, state: StreamState, purpose: str, chunk: int, latents: int) -> Tensor:
-        """Noise keyed by its chunk: the same whenever, and however fast, the chunk is made."""
-        like = state.memory.reference.latent
-        shape = (like.shape[1], latents, *like.shape[3:])
-        draws = [keyed_normal(shape, seed, purpose, chunk) for seed in state.seeds]
-        return torch.stack(draws).to(like.device)
 
     def _null_audio(self, latents: Tensor) -> Tensor | None:
         """Zero features for one chunk (design 5)."""
@@ -139,8 +161,8 @@ class StreamSampler:
         micro_step: int,
         context: Context,
         null_text: TextCache | None,
-    ) -> tuple[tuple[QueuedChunk, ...], Context]:
-        """One micro-step: every chunk of the queue down one level."""
+    ) -> tuple[tuple[QueuedChunk, ...], Tensor, Context]:
+        """One micro-step: every chunk of the queue down one level; and what x0 each seemed."""
         size = self.geometry.chunk_latents
         ages = range(len(queue) - 1, -1, -1)
         now = [self.levels.at(age, micro_step) for age in ages]
@@ -152,15 +174,16 @@ class StreamSampler:
         level = torch.tensor(now, device=x.device).repeat_interleave(size).expand(len(x), -1)
         slots = self.geometry.stream_slots(len(queue))
         v, context = self._velocity(x, level, slots, texts, context, audio, null_text)
-        moved = []
+        moved, estimates = [], []
         for chunk, part, s, target in zip(queue, v.split(size, dim=2), now, then, strict=True):
+            clean = flow.clean_from_velocity(chunk.latents, part, s)
             if self.settings.update is Update.renoise:
-                clean = flow.clean_from_velocity(chunk.latents, part, s)
                 latents = flow.add_noise(clean, chunk.noise, target)
             else:
                 latents = flow.euler(chunk.latents, part, s, target)
             moved.append(replace(chunk, latents=latents))
-        return tuple(moved), context
+            estimates.append(clean)
+        return tuple(moved), torch.cat(estimates, dim=2), context
 
     # --- the model ------------------------------------------------------------------------------
 
@@ -202,7 +225,12 @@ class StreamSampler:
         null = replace(stream, texts=[null_text], text_of_latent=[0] * len(texts), audio=null_audio)
         context = self._placed(context)
         uncond = self.model.denoise(null, context.placed).float()
-        return uncond + self.settings.guidance * (v.float() - uncond), context
+        scales = self.settings.guidance_scales
+        if self.settings.passes == 2:
+            return scales.together(uncond, v.float()), context
+        unheard = replace(stream, audio=null_audio)
+        with_text = self.model.denoise(unheard, context.placed).float()
+        return scales.apart(uncond, with_text, v.float()), context
 
     def _scales(self, x: Tensor) -> Tensor | None:
         """Guidance scales [B, 2] for a model that takes them as input."""
@@ -269,26 +297,3 @@ class StreamSampler:
     def _refines(self, chunk: int) -> bool:
         every = self.settings.refine_every
         return every > 0 and (chunk + 1) % every == 0
-
-    def _refine(
-        self, state: StreamState, memory: Memory, chunk: int, null_text: TextCache | None
-    ) -> Memory:
-        """Noise the short-term latent and repair it under reference and long-term memory alone.
-
-        Memory Refinement, paper 2.5: it runs under the latent's own prompt and audio, and changes
-        memory only, never the emitted video.
-        """
-        entry = memory.short_term
-        assert entry.text is not None, "only generated latents are refined"
-        *anchors, slot = self.geometry.slots(len(memory.long_term))
-        context = self._context(memory.anchors, anchors)
-        levels = self.levels.repair(self.settings.refine_level)
-        noise = self._noise(state, "refine", chunk, latents=1)
-        x = flow.add_noise(entry.latent, noise, levels[0])
-        for now, then in pairwise(levels):
-            level = x.new_full((len(x), 1), now)
-            v, context = self._velocity(
-                x, level, (slot,), [entry.text], context, entry.audio, null_text
-            )
-            x = flow.euler(x, v, now, then)
-        return memory.refined(x)

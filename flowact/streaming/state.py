@@ -73,9 +73,18 @@ class FinishedChunk:
 
 @dataclass(frozen=True)
 class Tick:
-    """What a tick gives: the next state, the chunk that left (if one did), and its price."""
+    """What a tick gives, and its price.
+
+    Attributes:
+        state: the next one.
+        finished: the chunk that left, if one did.
+        estimates: the clean latents that the last call saw in those of the queue, with the chunk
+            that left, oldest first, [B, C, F, H, W].
+        calls, refine_calls: of the model, for the queue and for a repair.
+    """
 
     state: StreamState
     finished: FinishedChunk | None
+    estimates: Tensor
     calls: int
     refine_calls: int

@@ -16,7 +16,8 @@ LAYERS = "transformer_blocks"
 def add_lora(network: WindowModel, settings: LoraSettings) -> None:
     """Freeze all of ``network``, and give linears of its backbone updates to train, zero so far.
 
-    A linear that is frozen already, since it can change no velocity, gets none.
+    A linear that is frozen already, since it can change no velocity, gets none. The guidance
+    embedding, which the base does not have, is trained in full.
 
     Raises:
         ValueError: a target is no part of any layer.
@@ -26,6 +27,8 @@ def add_lora(network: WindowModel, settings: LoraSettings) -> None:
     assert settings.rank is not None
     linears = _linears(network.transformer, settings.targets)
     network.requires_grad_(False)
+    if network.transformer.guidance_embed is not None:
+        network.transformer.guidance_embed.requires_grad_(True)
     network.transformer.add_adapter(
         LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=linears)
     )

@@ -1,9 +1,10 @@
 """What a stage of the curriculum tells the loop; all stages are of this one shape (design 8, 9)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -59,6 +60,10 @@ class Draws:
             [keyed_uniform(shape, self.seed, self.purpose, name, s) for s in self.samples]
         )
 
+    def of_step(self, name: str) -> float:
+        """Uniform in [0, 1), the same for all samples of a step, on every process."""
+        return float(keyed_uniform((), self.seed, self.purpose, name, "step", self.step))
+
 
 class Objective(ABC, Generic[Batch]):
     """A stage: its networks, its data and its losses.
@@ -75,6 +80,7 @@ class Objective(ABC, Generic[Batch]):
         trained: roles with an optimiser.
         averaged: decay of the running average of a trained role.
         dataset: whose item n is a pure function of n, for n from 0 without end.
+        rates: of trained roles, what the learning rate is multiplied by; 1 where there is none.
     """
 
     name: str
@@ -82,6 +88,7 @@ class Objective(ABC, Generic[Batch]):
     trained: tuple[str, ...]
     averaged: dict[str, float]
     dataset: Dataset[Any]
+    rates: Mapping[str, float] = MappingProxyType({})
 
     @abstractmethod
     def collate(self, items: Sequence[Any]) -> Batch:

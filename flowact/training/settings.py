@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from flowact.settings import ModelConfig
+from flowact.training.distill_settings import DmdConfig, GuidanceConfig, StepsConfig
 from flowact.training.window_settings import AudioMotionConfig, AutoregressiveConfig
 
 
@@ -234,7 +235,8 @@ class TrainConfig(LoopConfig):
         model: the preset that is trained.
         stage: which; an experiment names it.
         weights: a folder saved by ``FlowActPipeline`` to begin with; None begins untrained.
-        vae, autoregressive, audio_motion: of the stages of these names.
+        vae, autoregressive, audio_motion, dmd: of the stages of these names.
+        guidance_distillation, step_distillation: of the stages guidance and steps.
     """
 
     model: ModelConfig
@@ -243,6 +245,9 @@ class TrainConfig(LoopConfig):
     vae: VaeConfig = field(default_factory=VaeConfig)
     autoregressive: AutoregressiveConfig = field(default_factory=AutoregressiveConfig)
     audio_motion: AudioMotionConfig = field(default_factory=AudioMotionConfig)
+    guidance_distillation: GuidanceConfig = field(default_factory=GuidanceConfig)
+    step_distillation: StepsConfig = field(default_factory=StepsConfig)
+    dmd: DmdConfig = field(default_factory=DmdConfig)
 
 
 @dataclass(kw_only=True)

@@ -9,6 +9,9 @@ from flowact.rng import stable_seed
 from flowact.training.objective import Objective
 from flowact.training.objectives.audio_motion import build_audio_motion
 from flowact.training.objectives.autoregressive import build_autoregressive
+from flowact.training.objectives.dmd import build_dmd
+from flowact.training.objectives.guidance import build_guidance
+from flowact.training.objectives.steps import build_steps
 from flowact.training.objectives.text import build_text
 from flowact.training.objectives.vae import build_vae
 from flowact.training.settings import TrainConfig
@@ -18,6 +21,9 @@ STAGES: dict[str, Callable[[TrainConfig], Objective[Any]]] = {
     "text": build_text,
     "autoregressive": build_autoregressive,
     "audio_motion": build_audio_motion,
+    "guidance": build_guidance,
+    "steps": build_steps,
+    "dmd": build_dmd,
 }
 
 

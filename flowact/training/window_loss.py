@@ -1,7 +1,9 @@
 """Flow matching on training windows: the loss that stages 1 and 2 share (design 3, 8)."""
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowact.data.data_folder import Windows
 from flowact.data.focus import KINDS
@@ -10,21 +12,28 @@ from flowact.settings import ModelConfig
 from flowact.training.levels import draw_levels
 from flowact.training.objective import Draws, Losses
 from flowact.training.tasks import Task, clean_buffer, draw_task
+from flowact.training.window_model import Buffer
 from flowact.training.window_settings import AutoregressiveConfig, FocusConfig
+
+Velocity = Callable[[Buffer], Tensor]
 
 
 def flow_matching(
-    network: nn.Module,
+    network: Velocity,
     windows: Windows,
     draws: Draws,
     model: ModelConfig,
     config: AutoregressiveConfig,
+    target: Velocity | None = None,
 ) -> Losses:
     """Mean over samples of weight x squared error of the velocity, at drawn levels, under focus.
 
-    ``network`` is a ``WindowModel``. No weight falls with the level: one that is small near pure
-    noise would forget the newest chunk, which always starts there. The parts are not weighted by
-    level.
+    No weight falls with the level: one that is small near pure noise would forget the newest chunk,
+    which always starts there. The parts are not weighted by level.
+
+    Args:
+        network: a ``WindowModel``, or what asks one.
+        target: the velocity that a noisy buffer should have; None is that of its noise.
     """
     task = draw_task(config.tasks, draws, windows)
     clean = clean_buffer(windows, task, model.geometry)
@@ -34,8 +43,25 @@ def flow_matching(
         levels = low + (high - low) * draws.uniform("refinement level", (1,))
     else:
         levels = _stream_levels(clean.latents.shape[2], draws, model, config)
-    velocity = network(clean.noised(noise, levels.to(noise.device)))
-    squares = (velocity - flow.velocity(clean.latents, noise)).square().mean(dim=1)
+    noisy = clean.noised(noise, levels.to(noise.device))
+    if target is None:
+        wanted = flow.velocity(clean.latents, noise)
+    else:
+        with torch.no_grad():
+            wanted = target(noisy)
+    return velocity_error(network(noisy) - wanted, noisy.levels, windows, task, model, config)
+
+
+def velocity_error(
+    errors: Tensor,
+    levels: Tensor,
+    windows: Windows,
+    task: Task,
+    model: ModelConfig,
+    config: AutoregressiveConfig,
+) -> Losses:
+    """The loss of errors [B, C, F, H, W] of velocities at ``levels`` [B, F]."""
+    squares = errors.square().mean(dim=1)
     error = (squares * _cell_weights(windows.focus, config.focus)).mean(dim=(2, 3))
     power = config.levels.power
     weights = error.new_tensor([info.weight for info in windows.infos])[:, None]

@@ -28,6 +28,7 @@ class Buffer:
         context_slots: theirs.
         captions: of each latent, F for each sample.
         audio: features of each latent, [B, F, window, D]; None skips the adapter.
+        guidance: text and audio scales [B, 2], for a model with ``guidance_embeds``.
     """
 
     latents: Tensor
@@ -37,6 +38,15 @@ class Buffer:
     context_slots: tuple[int, ...]
     captions: tuple[tuple[str, ...], ...]
     audio: Tensor | None
+    guidance: Tensor | None = None
+
+    def unconditional(self) -> "Buffer":
+        """The same without text and audio."""
+        return replace(self.unheard(), captions=tuple(("",) * len(c) for c in self.captions))
+
+    def unheard(self) -> "Buffer":
+        """The same without audio."""
+        return replace(self, audio=None if self.audio is None else torch.zeros_like(self.audio))
 
     def noised(self, noise: Tensor, levels: Tensor) -> "Buffer":
         """A clean buffer with its latents at ``levels`` [B, F] on their way to ``noise``."""
@@ -97,7 +107,7 @@ class WindowModel(nn.Module):
     def forward(self, buffer: Buffer) -> Tensor:
         """Velocity [B, C, F, H, W] in float32."""
         dtype = self.transformer.dtype
-        texts, text_of_latent = self._texts(buffer.captions)
+        texts, text_of_latent = self.texts(buffer.captions)
         stream = StreamInputs(
             buffer.latents.to(dtype),
             buffer.levels,
@@ -105,13 +115,14 @@ class WindowModel(nn.Module):
             texts,
             text_of_latent,
             None if buffer.audio is None else buffer.audio.to(dtype),
+            buffer.guidance,
         )
         positions = self._positions(buffer.context_slots, buffer.latents.device)
         context = (buffer.context.to(dtype), positions)
         velocity, _ = self.transformer.encode_and_denoise(context, stream, None)
         return velocity.float()
 
-    def _texts(self, captions: Sequence[Sequence[str]]) -> tuple[list[TextCache], tuple[int, ...]]:
+    def texts(self, captions: Sequence[Sequence[str]]) -> tuple[list[TextCache], tuple[int, ...]]:
         """``StreamInputs.texts`` and ``text_of_latent``: each distinct prompt is encoded once.
 
         Attention runs once for each run of latents whose captions are the same in every sample.

@@ -1,5 +1,6 @@
 """What the stages that train on windows begin with: weights, and what made their data."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from flowact.models.components import load_transformer, own_memory
 from flowact.models.text_encoder import ByteT5TextEncoder
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.pipeline import FlowActPipeline
-from flowact.settings import ModelConfig
+from flowact.settings import ModelConfig, TransformerConfig
 from flowact.training.cached_text import CachedText
+from flowact.training.distill_settings import DistillConfig
+from flowact.training.stream_model import StreamModel
 from flowact.training.window_model import WindowModel
 
 
@@ -63,6 +66,44 @@ def load_start(
     return WindowStart(WindowModel(transformer, text_encoder, model.geometry), model, made_by)
 
 
+def guided_copy(network: WindowModel) -> WindowModel:
+    """A copy of ``network`` that takes scales of guidance, which change nothing yet.
+
+    Raises:
+        ValueError: ``network`` takes them itself.
+    """
+    settings = network.transformer.config
+    if settings.guidance_embeds:
+        raise ValueError(
+            "weights: the model takes guidance scales, so it is distilled; give those of stage 2"
+        )
+    names = [f.name for f in dataclasses.fields(TransformerConfig)]
+    values = {name: settings[name] for name in names} | {"guidance_embeds": True}
+    transformer = FlowActTransformer3DModel(**values)
+    missing, _ = transformer.load_state_dict(network.transformer.state_dict(), strict=False)
+    assert all(name.startswith("guidance_embed.") for name in missing)
+    return WindowModel(transformer, _copied(network.text_encoder), network.geometry)
+
+
+def guided_student(network: WindowModel) -> StreamModel:
+    """A copy of ``network``, which takes scales of guidance, to be distilled further.
+
+    Raises:
+        ValueError: ``network`` takes none.
+    """
+    if not network.transformer.config.guidance_embeds:
+        raise ValueError(
+            "weights: the model takes no guidance scales; distil it by experiment=guidance first"
+        )
+    text_encoder = _copied(network.text_encoder)
+    return StreamModel(copy.deepcopy(network.transformer), text_encoder, network.geometry)
+
+
+def _copied(text_encoder: ByteT5TextEncoder | CachedText) -> ByteT5TextEncoder | CachedText:
+    """A copy of what is trained; embeddings that are stored are shared."""
+    return text_encoder if isinstance(text_encoder, CachedText) else copy.deepcopy(text_encoder)
+
+
 def install_model(network: nn.Module, pipeline: FlowActPipeline) -> None:
     """Put a trained ``WindowModel`` into a pipeline of its model."""
     assert isinstance(network, WindowModel)
@@ -70,3 +111,18 @@ def install_model(network: nn.Module, pipeline: FlowActPipeline) -> None:
     if isinstance(network.text_encoder, ByteT5TextEncoder):
         pipeline.text_encoder = network.text_encoder.eval()
     pipeline.trained = True
+
+
+def install_guided(config: DistillConfig, pipeline: FlowActPipeline, micro_steps: int) -> None:
+    """Set a pipeline, whose transformer takes scales of guidance, to those of ``config``."""
+    model = pipeline.config
+    stream = dataclasses.replace(
+        model.stream,
+        micro_steps=micro_steps,
+        guidance=1.0,
+        audio_guidance=None,
+        text_scale=config.text_scale,
+        audio_scale=config.audio_scale,
+    )
+    transformer = dataclasses.replace(model.transformer, guidance_embeds=True)
+    pipeline.config = dataclasses.replace(model, stream=stream, transformer=transformer)

@@ -2,16 +2,20 @@
 
 import os
 import signal
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from tiny import tiny_config
-from window_training import FEATURE_DIM, make_clips
+from window_training import make_clips
 
 from flowact.data.encoders import load_encoders
 from flowact.data.store import CacheReader, CacheWriter
+from flowact.pipeline import FlowActPipeline
+from flowact.settings import ModelConfig
+from flowact.training.distill_settings import DmdConfig, GuidanceConfig, StepsConfig
 from flowact.training.loop import Trainer
 from flowact.training.settings import (
     CheckpointsConfig,
@@ -26,6 +30,7 @@ from flowact.training.settings import (
 from flowact.training.stages import build
 from flowact.training.window_settings import AudioMotionConfig, AutoregressiveConfig, TasksConfig
 
+TEACHER = "teacher"  # weights beside the clips
 STEPS = 3
 SAVED = 2  # of them are in a checkpoint when a run is killed
 # Every task comes up within a few micro-batches.
@@ -43,12 +48,14 @@ def make_data(path: Path) -> None:
     """Clips for the tiny model, and others in the place of what a model made of them."""
     encoders = load_encoders(tiny_config(), None, 0, torch.float32, "cpu")
     made_by = {kind: encoders.made_by(kind) for kind in ("latents", "features")}
-    make_clips(path, [8, 9], encoders.config.geometry, made_by=made_by)
+    dim = tiny_config().transformer.audio_feature_dim
+    make_clips(path, [8, 9], encoders.config.geometry, made_by=made_by, feature_dim=dim)
     truth = CacheReader(path, "latents")
     writer = CacheWriter(path, "generated", {"latents": made_by["latents"]})
     for id in truth.ids:
         writer.add(id, {"latents": -truth.read(id, "latents")[:, 1:]})
     writer.close()
+    FlowActPipeline.untrained(tiny_model("dmd"), seed=1).save_pretrained(path / TEACHER)
 
 
 def stage_config(experiment: str, data: Path, output: Path, strategy: Strategy) -> TrainConfig:
@@ -56,10 +63,8 @@ def stage_config(experiment: str, data: Path, output: Path, strategy: Strategy) 
         "folders": (str(data),), "tasks": TASKS, "generated_memory": 0.5, "average": 0.9,
     }  # fmt: skip
     part = VaePart.decoder if experiment == "vae_decoder" else VaePart.all
-    model = tiny_config()
-    model.transformer.audio_feature_dim = FEATURE_DIM
     return TrainConfig(
-        model=model,
+        model=tiny_model(experiment),
         stage="vae" if experiment == "vae_decoder" else experiment,
         output=str(output),
         steps=STEPS,
@@ -72,7 +77,19 @@ def stage_config(experiment: str, data: Path, output: Path, strategy: Strategy) 
         vae=VaeConfig(part=part, images=8, stills=2, clip_frames=5),
         autoregressive=AutoregressiveConfig(**windows),
         audio_motion=AudioMotionConfig(**windows),
+        guidance_distillation=GuidanceConfig(**windows),
+        step_distillation=StepsConfig(**windows),
+        dmd=DmdConfig(**windows, teacher=str(data / TEACHER), ticks=3, alone=1, every=1),
     )
+
+
+def tiny_model(experiment: str) -> ModelConfig:
+    """Distilled for guidance, if the stage begins with that."""
+    model = tiny_config()
+    if experiment in ("steps", "dmd"):
+        model.transformer.guidance_embeds = True
+        model.stream = replace(model.stream, text_scale=2.0, audio_scale=2.0)
+    return model
 
 
 def run(config: TrainConfig, kill: Kill | None, rank: int, ranks: int, port: int) -> None:

@@ -17,8 +17,16 @@ KILLS = {
     "text": Kill.STEP,
     "autoregressive": Kill.STEP,
     "audio_motion": Kill.SAVE,
+    "guidance": Kill.STEP,
+    "steps": Kill.SAVE,
+    "dmd": Kill.STEP,
 }
-SHARED = {"vae": Strategy.ddp, "audio_motion": Strategy.fsdp}
+SHARED = {
+    "vae": Strategy.ddp,
+    "audio_motion": Strategy.fsdp,
+    "steps": Strategy.fsdp,
+    "dmd": Strategy.ddp,
+}
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ def make_network(transformer, geometry=None):
     return WindowModel(transformer, text_encoder.eval(), geometry or Geometry())
 
 
-def make_clips(path, chunks, geometry=None, seconds=0.6, made_by=None):
+def make_clips(path, chunks, geometry=None, seconds=0.6, made_by=None, feature_dim=FEATURE_DIM):
     """Clips of ``chunks[n]`` chunks, whose captions change every ``seconds``, each its own."""
     geometry = geometry or Geometry()
     path.mkdir()
@@ -42,7 +42,7 @@ def make_clips(path, chunks, geometry=None, seconds=0.6, made_by=None):
         focus = keyed_normal((2, *GRID), "focus", n).square()
         focus = focus / focus.mean(dim=(1, 2), keepdim=True)
         latents.add(id, {"latents": drawn, "references": references, "focus": focus})
-        window = (n_latents, geometry.latent_window, FEATURE_DIM)
+        window = (n_latents, geometry.latent_window, feature_dim)
         features.add(id, {"features": keyed_normal(window, "features", n).bfloat16()})
         edges = [seconds * i for i in range(int(frames / geometry.fps / seconds) + 1)]
         intervals = tuple(

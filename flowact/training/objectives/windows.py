@@ -70,6 +70,7 @@ class WindowObjective(Objective[Windows]):
             self.hears,
             made_by,
             model.stream.long_term_stride,
+            self._chunks(),
         )
         self.dataset = with_generated_memory(windows, config.generated_memory, seed)
         self._preview = (
@@ -103,6 +104,10 @@ class WindowObjective(Objective[Windows]):
 
     def loss(self, role: str, batch: Windows, draws: Draws) -> Losses:
         return flow_matching(self.networks[role], batch, draws, self.model, self.config)
+
+    def _chunks(self) -> int | None:
+        """Of a window; None is as many as a stream has at a tick."""
+        return None
 
     def preview(self, folder: Path, step: int) -> dict[str, float]:
         """Streams by the averaged weights, and their scores."""

@@ -1,0 +1,231 @@
+"""Stage 3c: distribution matching distillation of the stream (design 8.3, paper 2.4).
+
+The generator streams, under the memory that it makes itself (Self-Forcing, arXiv 2506.08009), by
+the sampler's own ticks. What it sees in its queue at the last of them is moved to where the teacher
+finds it more likely than the fake score does, which learns what the generator makes (DMD, arXiv
+2311.18828; DMD2, arXiv 2405.14867).
+"""
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from flowact.data.data_folder import Windows
+from flowact.data.windows import Kind
+from flowact.diffusion import flow
+from flowact.diffusion.levels import shift_level
+from flowact.pipeline import FlowActPipeline
+from flowact.settings import ModelConfig
+from flowact.training.distill_settings import DmdConfig, Normaliser
+from flowact.training.objective import Draws, Losses
+from flowact.training.objectives.audio_motion import AudioMotion
+from flowact.training.objectives.steps import Jump, draw_lag, draw_seeds, stream_settings
+from flowact.training.settings import TrainConfig
+from flowact.training.stream_model import Streams, TickCall, untracked
+from flowact.training.tasks import Task
+from flowact.training.window_loss import velocity_error
+from flowact.training.window_model import Buffer, WindowModel
+from flowact.training.window_settings import AutoregressiveConfig
+from flowact.training.window_start import guided_student, install_guided, load_start
+
+logger = logging.getLogger(__name__)
+RECENT = 20  # steps of the generator over which samples are judged
+
+
+class Dmd(AudioMotion):
+    """Match what ``network``, distilled for steps, streams to what ``teacher`` finds likely.
+
+    Args:
+        teacher: distilled for guidance, which ``network`` was distilled from.
+
+    Raises:
+        ValueError: a network takes no scales of guidance, or clips are too short for rollouts.
+    """
+
+    name = "dmd"
+    config: DmdConfig
+
+    def __init__(
+        self,
+        network: WindowModel,
+        teacher: WindowModel,
+        model: ModelConfig,
+        config: DmdConfig,
+        micro_batch: int,
+        seed: int,
+        made_by: Mapping[str, Mapping[str, Any]] | None = None,
+        weights: str | None = None,
+    ) -> None:
+        student = guided_student(network)
+        super().__init__(student, model, config, micro_batch, seed, made_by, weights)
+        fake = guided_student(network)
+        fake.train_adapter(True)
+        self.networks = {
+            "fake": fake,
+            "model": student,
+            "teacher": guided_student(teacher),
+        }
+        self.trained = ("fake", "model")
+        self.rates = {"fake": config.fake_rate}
+        self._recent: dict[str, deque[float]] = {"motion": deque(), "variance": deque()}
+
+    @classmethod
+    def begin(cls, run: TrainConfig, config: AutoregressiveConfig) -> Self:
+        """The stage on the weights of ``run``, with the teacher that ``config`` names.
+
+        Raises:
+            ValueError: weights or data do not do.
+        """
+        assert isinstance(config, DmdConfig)
+        if config.teacher is None:
+            raise ValueError("dmd.teacher is missing; give the weights of experiment=guidance")
+        folders = tuple(config.mix)
+        start = load_start(run.model, run.weights, run.seed, folders)
+        teacher = load_start(run.model, config.teacher, run.seed, folders)
+        return cls(
+            start.network,
+            teacher.network,
+            start.model,
+            config,
+            run.micro_batch,
+            run.seed,
+            start.made_by,
+            run.weights,
+        )
+
+    def turns(self, step: int) -> tuple[str, ...]:
+        """The fake score at every step, the generator at every ``config.every``-th later on."""
+        after = step - self.config.alone
+        return ("fake", "model") if after >= 0 and after % self.config.every == 0 else ("fake",)
+
+    def loss(self, role: str, batch: Windows, draws: Draws) -> Losses:
+        if role == "fake":
+            return self._fake_loss(batch, draws)
+        if draws.of_step("task") < self.config.tasks.refinement:
+            jump = Jump(batch, self.model, self.config, draws)
+            return jump.repair_loss(self.networks["model"], self.networks["teacher"])
+        return self._generator_loss(batch, draws)
+
+    def _chunks(self) -> int:
+        return self.config.ticks + self.model.geometry.depth - 1
+
+    def _install(self, network: nn.Module, pipeline: FlowActPipeline) -> None:
+        super()._install(network, pipeline)
+        install_guided(self.config, pipeline, micro_steps=1)
+
+    # --- the generator --------------------------------------------------------------------------
+
+    def _generator_loss(self, windows: Windows, draws: Draws) -> Losses:
+        """Half the square of the direction: its gradient is the direction, for each number."""
+        streams, call = self._rolled(windows, draws)
+        estimates, _ = self.networks["model"](call)
+        noisy = self._noised(streams, call, estimates.detach(), draws)
+        with untracked():
+            fake, real = (
+                flow.clean_from_velocity(
+                    noisy.latents, self.networks[score](noisy), flow.expand(noisy.levels)
+                )
+                for score in ("fake", "teacher")
+            )
+        direction = dmd_direction(estimates.detach(), fake, real, self.config.normaliser)
+        total = 0.5 * (estimates - (estimates - direction).detach()).square().mean()
+        return Losses(total, self._health(estimates.detach(), streams, call))
+
+    def _rolled(self, windows: Windows, draws: Draws) -> tuple[Streams, TickCall]:
+        """Streams, and their tick that is scored; the number of those before is the step's."""
+        lag = draw_lag(self.config, draws)
+        settings = stream_settings(self.model.stream, self.config, lag)
+        streams = Streams(windows, self.model.geometry, settings, draw_seeds(draws))
+        at_start = windows.infos[0].kind is Kind.CLIP_START
+        state = streams.state(0 if at_start else self.model.geometry.depth - 1)
+        before = int(draws.of_step("ticks") * self.config.ticks)
+        return streams, streams.call(streams.roll(self.networks["model"], state, before))
+
+    def _noised(self, streams: Streams, call: TickCall, estimates: Tensor, draws: Draws) -> Buffer:
+        """What the generator saw, as both scores are asked for it: at one level for all latents."""
+        alone = draws.of_step("reference alone") < self.config.reference_alone
+        buffer = streams.buffer(call, estimates, reference_alone=alone)
+        low, high = self.config.score_levels
+        u = low + (high - low) * draws.uniform("score level")
+        levels = shift_level(u, self.model.stream.shift).to(estimates.device)
+        noise = draws.normal("score noise", tuple(estimates.shape[1:])).to(estimates.device)
+        return buffer.noised(noise, levels[:, None].expand(-1, estimates.shape[2]))
+
+    def _health(self, estimates: Tensor, streams: Streams, call: TickCall) -> dict[str, Tensor]:
+        """Motion and variance of samples, of the truth's; says so if either is gone."""
+        truth = streams.truth(call)
+        figures = {
+            "motion": _motion(estimates) / _motion(truth),
+            "variance": estimates.var() / truth.var(),
+        }
+        for name, figure in figures.items():
+            recent = self._recent[name]
+            recent.append(float(figure))
+            if len(recent) == RECENT:
+                mean = sum(recent) / RECENT
+                if not self.config.collapse < mean < 1 / self.config.collapse:
+                    logger.warning(
+                        "the generator collapses: over %d steps the %s of its samples was %.2f of "
+                        "the truth's; stop, and go on from an earlier checkpoint with less lr",
+                        RECENT,
+                        name,
+                        mean,
+                    )
+                recent.clear()
+        return figures
+
+    # --- the fake score -------------------------------------------------------------------------
+
+    def _fake_loss(self, windows: Windows, draws: Draws) -> Losses:
+        """Flow matching on what the generator makes now."""
+        streams, call = self._rolled(windows, draws)
+        with untracked():
+            estimates, _ = self.networks["model"](call)
+        noisy = self._noised(streams, call, estimates, draws)
+        noise = flow.noise_from_clean(noisy.latents, estimates, flow.expand(noisy.levels))
+        wanted = flow.velocity(estimates, noise)
+
+        def losses(network: nn.Module) -> Losses:
+            errors = network(noisy) - wanted
+            return velocity_error(
+                errors, noisy.levels, windows, Task.STREAM, self.model, self.config
+            )
+
+        own = losses(self.networks["fake"])
+        parts = {"error": own.total.detach()}
+        if draws.step % self.config.health_every == 0:
+            with torch.no_grad():  # it knows the truth; the fake score has to know samples better
+                parts["error_of_teacher"] = losses(self.networks["teacher"]).total
+        return Losses(own.total, parts)
+
+
+def build_dmd(config: TrainConfig) -> Dmd:
+    """The stage of ``config``.
+
+    Raises:
+        ValueError: its weights or its data do not do.
+    """
+    return Dmd.begin(config, config.dmd)
+
+
+def dmd_direction(samples: Tensor, fake: Tensor, real: Tensor, normaliser: Normaliser) -> Tensor:
+    """Where samples [B, C, F, H, W] go, from the clean latents that two scores see in them.
+
+    It leads from ``real`` to ``fake`` and is descended: samples go to what is real. A sample's does
+    not depend on the others of its batch.
+    """
+    direction = fake - real
+    if normaliser is Normaliser.none:
+        return direction
+    distance = (samples - real).abs()
+    dims = (1, 3, 4) if normaliser is Normaliser.latent else (1, 2, 3, 4)
+    return direction / distance.mean(dim=dims, keepdim=True)
+
+
+def _motion(latents: Tensor) -> Tensor:
+    """Mean change [] from latent to latent of [B, C, F, H, W]."""
+    return latents.diff(dim=2).abs().mean()

@@ -1,0 +1,248 @@
+"""DMD against closed forms, and the roles of its networks."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+from window_training import make_clips, make_draws, make_model_config, make_network
+
+from flowact.diffusion import flow
+from flowact.rng import keyed_normal
+from flowact.training.distill_settings import DmdConfig, Normaliser
+from flowact.training.objectives.dmd import RECENT, Dmd, dmd_direction
+from flowact.training.stream_model import StreamModel
+from flowact.training.window_model import Buffer
+
+SHAPE = (4, 2, 6, 3, 3)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_clips(tmp_path / "data", [11, 12])
+
+
+@pytest.fixture
+def make_dmd(make_transformer, folder):
+    def make(**changes):
+        config = DmdConfig(folders=(str(folder),), **{"ticks": 4, "alone": 2, **changes})
+        networks = [make_network(make_transformer(guidance_embeds=True)) for _ in range(2)]
+        with torch.no_grad():  # or both scores would be one
+            networks[1].transformer.proj_out.weight.mul_(0.5)
+        return Dmd(*networks, make_model_config(), config, 1, seed=0)
+
+    return make
+
+
+# --- on Gaussians, of which all scores are known --------------------------------------------------
+
+
+def seen_clean(x, level, mean, deviation):
+    """E[x0 | x] of x = (1 - s) x0 + s e, where x0 is Gaussian."""
+    signal, noise = (1 - level) * deviation, level
+    gain = signal * deviation / (signal**2 + noise**2)
+    return mean + gain * (x - (1 - level) * mean)
+
+
+def direction_on_gaussians(samples, level, made, true):
+    noise = keyed_normal(samples.shape, "noise")
+    x = flow.add_noise(samples, noise, level)
+    fake, real = (seen_clean(x, level, *which) for which in (made, true))
+    return dmd_direction(samples, fake, real, Normaliser.none)
+
+
+@pytest.mark.parametrize("level", [0.2, 0.6, 0.95])
+def test_the_direction_is_that_of_the_divergence(level):
+    """It is s^2 / (1 - s) times the gradient, by the sample, of what DMD's score difference is.
+
+    For Gaussians of one deviation d and means a (made) and b (true) the scores differ by
+    (1 - s) (b - a) / ((1 - s)^2 d^2 + s^2) everywhere, whatever the noise.
+    """
+    d, a, b = 0.8, 1.5, -0.5
+    samples = a + d * keyed_normal(SHAPE, "samples")
+    found = direction_on_gaussians(samples, level, (a, d), (b, d))
+    scores = (1 - level) * (a - b) / (((1 - level) * d) ** 2 + level**2)
+    expected = torch.full(SHAPE, level**2 / (1 - level) * scores)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)  # rounding of a difference
+
+
+def test_its_fixed_point_is_the_truth():
+    """A generator a + d e that follows the direction, with a fake score that knows it, gets there.
+
+    At the truth the direction is 0 for every sample.
+    """
+    true = (-0.5, 0.8)
+    mean, deviation = torch.tensor(1.5, requires_grad=True), torch.tensor(0.3, requires_grad=True)
+    draws = keyed_normal((4096,), "generator")
+    for step in range(400):
+        samples = mean + deviation * draws
+        level = 0.1 + 0.8 * (step % 8) / 7
+        noise = keyed_normal((4096,), "noise", step)
+        x = flow.add_noise(samples.detach(), noise, level)
+        fake = seen_clean(x, level, mean.detach(), deviation.detach())
+        direction = fake - seen_clean(x, level, *true)
+        (samples * direction).mean().backward()
+        with torch.no_grad():
+            for parameter in (mean, deviation):
+                parameter -= 0.5 * parameter.grad
+                parameter.grad = None
+    # A mean over 4096 draws is known to 1/64 of a deviation.
+    assert abs(mean.item() - true[0]) < 0.03
+    assert abs(deviation.item() - true[1]) < 0.03
+    samples = true[0] + true[1] * keyed_normal(SHAPE, "samples")
+    assert not direction_on_gaussians(samples, 0.5, true, true).any()
+
+
+@pytest.mark.parametrize("normaliser", list(Normaliser))
+def test_a_samples_direction_does_not_depend_on_its_batch(normaliser):
+    samples, fake, real = (keyed_normal(SHAPE, name) for name in ("samples", "fake", "real"))
+    scale = torch.tensor([1.0, 10.0, 0.1, 3.0])[:, None, None, None, None]
+    parts = [samples, fake, real * scale]
+    whole = dmd_direction(*parts, normaliser)
+    for n in range(len(samples)):
+        alone = dmd_direction(*(part[n : n + 1] for part in parts), normaliser)
+        assert torch.equal(whole[n : n + 1], alone)
+
+
+def test_the_normalisers():
+    samples, fake, real = (keyed_normal(SHAPE, name) for name in ("samples", "fake", "real"))
+    plain = dmd_direction(samples, fake, real, Normaliser.none)
+    assert torch.equal(plain, fake - real)
+    ratio = plain / dmd_direction(samples, fake, real, Normaliser.sample)
+    expected = (samples - real).abs().mean(dim=(1, 2, 3, 4), keepdim=True).expand(SHAPE)
+    torch.testing.assert_close(ratio, expected)
+    ratio = plain / dmd_direction(samples, fake, real, Normaliser.latent)
+    expected = (samples - real).abs().mean(dim=(1, 3, 4), keepdim=True).expand(SHAPE)
+    torch.testing.assert_close(ratio, expected)
+
+
+# --- on the stream --------------------------------------------------------------------------------
+
+
+def batch_of(objective, samples):
+    return objective.collate([objective.dataset[sample] for sample in samples])
+
+
+def test_the_fake_score_learns_first_and_more_often(make_dmd):
+    objective = make_dmd(alone=2, every=3)
+    turns = [objective.turns(step) for step in range(9)]
+    both = ("fake", "model")
+    assert turns == [("fake",), ("fake",), both] * 3
+    assert make_dmd(fake_rate=0.5).rates == {"fake": 0.5}
+    assert tuple(objective.averaged) == ("model",)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("role", ["fake", "model"])
+def test_a_role_has_all_its_gradients_and_no_other_has_any(make_dmd, role, autocast):
+    """In several draws: of ramp-ups, later ticks, both contexts of the scores, and repairs."""
+    objective = make_dmd()
+    for frozen in ("teacher",):
+        objective.networks[frozen].requires_grad_(False)  # as the loop does
+    for step in range(6):
+        for network in objective.networks.values():
+            network.zero_grad()
+        draws = replace(make_draws([step]), step=step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            losses = objective.loss(role, batch_of(objective, [step]), draws)
+        losses.total.backward()
+        for name, network in objective.networks.items():
+            gradients = [p.grad is not None for p in network.parameters() if p.requires_grad]
+            assert all(gradients) if name == role else not any(gradients)
+
+
+def test_every_level_of_the_grid_has_output_gradient(make_dmd, monkeypatch):
+    """Of the steady state's queue each chunk's estimate is moved, and so is the ramp-up's."""
+    windows = replace(DmdConfig().windows, start=(0.6,))
+    objective = make_dmd(reference_alone=0.0, windows=windows)
+    seen = {}
+    forward = StreamModel.forward
+
+    def watching(network, call):
+        out = forward(network, call)
+        if network is objective.networks["model"] and torch.is_grad_enabled():
+            out[0].retain_grad()
+            seen["estimates"] = out[0]
+        return out
+
+    monkeypatch.setattr(StreamModel, "forward", watching)
+    lengths, step = set(), 0
+    while lengths != {3, 6, 9}:
+        assert step < 60, lengths
+        draws = replace(make_draws([step]), step=step)
+        losses = objective._generator_loss(batch_of(objective, [step]), draws)
+        losses.total.backward()
+        gradient = seen["estimates"].grad
+        assert (gradient.abs().amax(dim=(0, 1, 3, 4)) > 0).all()
+        lengths.add(gradient.shape[2])
+        step += 1
+
+
+def test_the_gradient_of_the_loss_is_the_direction(make_dmd, monkeypatch):
+    """Where the fake score's velocity is larger by 1.5, what it sees clean is smaller by 1.5 s."""
+    windows = replace(DmdConfig().windows, start=(0.0,))
+    objective = make_dmd(normaliser=Normaliser.none, ticks=1, windows=windows)
+    velocities = {id(objective.networks["fake"]): 2.0, id(objective.networks["teacher"]): 0.5}
+    estimates, levels = torch.ones(1, 4, 9, 4, 6, requires_grad=True), []
+
+    def given(network, call):
+        if isinstance(call, Buffer):
+            levels.append(call.levels)
+            return torch.full_like(call.latents, velocities[id(network)])
+        return estimates, None
+
+    monkeypatch.setattr(StreamModel, "forward", given)
+    objective._generator_loss(batch_of(objective, [0]), make_draws([0])).total.backward()
+    assert torch.equal(levels[0], levels[1])
+    expected = flow.expand(-1.5 * levels[0]).expand_as(estimates)
+    found = estimates.grad * estimates.numel()
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)  # rounding
+
+
+def test_the_fake_score_is_measured_against_the_teacher(make_dmd):
+    objective = make_dmd(health_every=2)
+    parts = [
+        objective.loss("fake", batch_of(objective, [0]), replace(make_draws([0]), step=step)).parts
+        for step in (0, 1)
+    ]
+    assert set(parts[0]) == {"error", "error_of_teacher"}
+    assert set(parts[1]) == {"error"}
+    assert parts[0]["error"] > 0
+
+
+def test_a_collapse_is_said(make_dmd, caplog):
+    objective = make_dmd()
+    windows = batch_of(objective, [0])
+    streams, call = objective._rolled(windows, make_draws([0]))
+    truth = streams.truth(call)
+    figures = objective._health(truth, streams, call)
+    assert {name: float(f) for name, f in figures.items()} == {"motion": 1.0, "variance": 1.0}
+    still = truth[:, :, :1].expand_as(truth)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(RECENT - 1):
+            objective._health(truth, streams, call)
+        assert not caplog.records
+        for _ in range(RECENT):
+            objective._health(still, streams, call)
+    assert any("motion of its samples was 0.00" in record.message for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"ticks": 0}, "ticks is 0"),
+        ({"every": 0}, "every is 0"),
+        ({"fake_rate": 0.0}, "fake_rate is 0"),
+        ({"score_levels": (0.0, 1.0)}, "score_levels is"),
+        ({"reference_alone": 2.0}, "reference_alone is 2"),
+        ({"collapse": 1.0}, "collapse is 1"),
+    ],
+)
+def test_settings_out_of_range_are_named(settings, named):
+    with pytest.raises(ValueError, match=named):
+        DmdConfig(**settings)
+
+
+def test_clips_have_to_be_long_enough(make_dmd):
+    with pytest.raises(ValueError, match=r"has no clip .* needs 19 chunks"):
+        make_dmd(ticks=16)
