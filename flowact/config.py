@@ -7,7 +7,8 @@ import dataclasses
 import difflib
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional, TypeVar, cast, get_args, get_origin
 
@@ -18,8 +19,10 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flowact import runs, settings
+from flowact.ablations import AblateConfig
 from flowact.data import settings as data
 from flowact.training import settings as training
+from flowact.training.distill_settings import DistillationConfig
 from flowact.training.window_settings import GenerateLatentsConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -38,6 +41,8 @@ SCHEMAS: dict[str, type[Any]] = {
     "export": training.ExportConfig,
     "make_generated_latents": GenerateLatentsConfig,
     "memory": runs.MemoryConfig,
+    "report_distillation": DistillationConfig,
+    "ablate": AblateConfig,
 }
 
 ERRORS = (HydraException, OmegaConfBaseException)
@@ -133,7 +138,10 @@ def _twin(kind: type[Any]) -> type[Any]:
             if f.default is None:
                 fields.append((f.name, Optional[inner], None))  # noqa: UP045 (inner is a value)
             else:
-                fields.append((f.name, inner, dataclasses.field(default_factory=inner)))
+                filled: Callable[[], Any] = inner
+                if f.default_factory is not dataclasses.MISSING:
+                    filled = partial(_filled, inner, f.default_factory)
+                fields.append((f.name, inner, dataclasses.field(default_factory=filled)))
         elif f.default_factory is not dataclasses.MISSING:
             fields.append((f.name, f.type, dataclasses.field(default_factory=f.default_factory)))
         else:
@@ -141,6 +149,16 @@ def _twin(kind: type[Any]) -> type[Any]:
             fields.append((f.name, f.type, dataclasses.field(default=default)))
     TWINS[kind] = dataclasses.make_dataclass(kind.__name__, fields)
     return TWINS[kind]
+
+
+def _filled(twin: type[Any], default: Callable[[], Any]) -> Any:
+    """A default as ``twin`` holds it: not always that of its class."""
+    value = default()
+    own = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    for name, inner in own.items():
+        if dataclasses.is_dataclass(inner):
+            own[name] = _filled(_twin(type(inner)), partial(getattr, value, name))
+    return twin(**own)
 
 
 def _cross(node: DictConfig, kind: type[T]) -> T:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from enum import Enum
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_origin
 
 from flowact.geometry import Geometry
 from flowact.models.components import read_json
@@ -93,12 +93,21 @@ def _json_type(kind: Any) -> Any:
         return dict
     if isinstance(kind, type) and issubclass(kind, Enum):
         return str
+    if get_origin(kind) is tuple:
+        return list
     return kind | int if kind in (float, float | None) else kind
 
 
 def _model_config(values: dict[str, Any], transformer: dict[str, Any], folder: Path) -> ModelConfig:
     stream = dict(values["stream"], update=Update[values["stream"]["update"]])
-    known = {f.name for f in dataclasses.fields(TransformerConfig)} & transformer.keys()
+    if "memory" in stream:
+        stream["memory"] = tuple(stream["memory"])
+    own = {key for key in transformer if not key.startswith("_")}  # and not diffusers'
+    if unknown := own - {f.name for f in dataclasses.fields(TransformerConfig)}:
+        raise ValueError(
+            f"transformer/config.json has {', '.join(sorted(unknown))}, which this version does "
+            "not know: the weights are of another version"
+        )
     autoencoder, whisper = values["autoencoder"], values["audio_encoder"]["model"]
     return ModelConfig(
         name=values["name"],
@@ -106,7 +115,7 @@ def _model_config(values: dict[str, Any], transformer: dict[str, Any], folder: P
         width=values["width"],
         geometry=Geometry(**values["geometry"]),
         stream=StreamSettings(**stream),
-        transformer=TransformerConfig(**{key: transformer[key] for key in known}),
+        transformer=TransformerConfig(**{key: transformer[key] for key in own}),
         autoencoder=AutoencoderConfig(AutoencoderKind[autoencoder["kind"]], autoencoder["window"]),
         text_encoder=TextEncoderConfig(TextEncoderKind[values["text_encoder"]["kind"]]),
         audio_encoder=AudioEncoderConfig(

@@ -35,6 +35,7 @@ class StreamOverrides:
     micro_steps: int | None = None
     audio_lag: int | None = None
     long_term_stride: int | None = None
+    memory: tuple[str, ...] | None = None
     refine_every: int | None = None
     refine_level: float | None = None
     guidance: float | None = None

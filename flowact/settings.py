@@ -16,6 +16,14 @@ class Update(Enum):
     renoise = "renoise"
 
 
+class Remembered(StrEnum):
+    """The parts of memory (paper 2.1)."""
+
+    REFERENCE = "reference"
+    LONG_TERM = "long_term"
+    SHORT_TERM = "short_term"
+
+
 class LayerKind(StrEnum):
     """What the tokens of a layer see (design 5)."""
 
@@ -58,6 +66,7 @@ class StreamSettings:
         update: Euler step, or back to the next level with the chunk's own noise.
         audio_lag: ticks a chunk waits, under null audio, for its own (0, 1 or 2).
         long_term_stride: chunks between insertions into the long-term queue.
+        memory: parts of it that the model sees: reference, long_term, short_term (an ablation).
         refine_every: chunks between repairs of the short-term latent (paper 2.5); 0 is never.
         refine_level: noise level a repair starts from.
         guidance: w of uncond + w (cond - uncond), in two passes; 1 needs only one.
@@ -74,6 +83,7 @@ class StreamSettings:
     update: Update = Update.euler
     audio_lag: int = 0
     long_term_stride: int = 1
+    memory: tuple[str, ...] = tuple(Remembered)
     refine_every: int = 0
     refine_level: float = 0.3
     guidance: float = 1.0
@@ -97,10 +107,18 @@ class StreamSettings:
             if value is not None and not low <= value <= high:
                 wanted = f"{low} or more" if high == endless else f"from {low} to {high}"
                 raise ValueError(f"stream.{name} is {value}; it must be {wanted}")
+        if not set(self.memory) <= set(Remembered):
+            parts = ", ".join(Remembered)
+            raise ValueError(f"stream.memory is {', '.join(self.memory)}; choose among {parts}")
         if not self.shift > 0:
             raise ValueError(f"stream.shift is {self.shift}; it must be above 0")
         if (self.text_scale is None) != (self.audio_scale is None):
             raise ValueError("stream.text_scale and stream.audio_scale go together: set both")
+        if self.text_scale is not None and self.passes > 1:
+            raise ValueError(
+                "stream.guidance and stream.audio_guidance would guide a second time what takes "
+                "stream.text_scale and stream.audio_scale; change those"
+            )
 
     @property
     def guidance_scales(self) -> UncondGuidance:
@@ -149,7 +167,7 @@ class TransformerConfig:
     audio_dim: int = 768
     audio_every: int = 1
     guidance_embeds: bool = False
-    precondition: bool = False
+    predicts: str = "velocity"
 
     def __post_init__(self) -> None:
         _check_sizes(self, "model.transformer")
@@ -157,6 +175,7 @@ class TransformerConfig:
             "attention": ("fake_causal", "full"),
             "context_attention": ("self", "joint"),
             "text_level": ("zero", "same"),
+            "predicts": ("velocity", "clean"),
             "activation": ("gelu", "gelu-approximate", "linear-silu"),
         }
         for key, choices in one_of.items():

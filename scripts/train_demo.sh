@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the demo from nothing, and measures it: a world of actors, the autoencoder, the text
-# encoder, stages 1 and 2.
+# encoder, stages 1 and 2, and the three of distillation.
 #
 #   bash scripts/train_demo.sh output=outputs/demo minutes=180 [clips=800] [launch=cpu2] [autoencoder=DIR]
 #
@@ -12,8 +12,9 @@
 # autoencoder   a folder of a trained one, such as flowact/assets/demo/vae, instead of training it.
 # scored   actors that the scores at the end are over, of `seconds` each.
 #
-# Stopped at any point, the same command goes on from there. OUTPUT/stage2.weights is the model,
-# OUTPUT/scores.json how good it is.
+# Stopped at any point, the same command goes on from there. OUTPUT/stage2.weights is the teacher and
+# OUTPUT/stage3c.weights the model of one call a tick; OUTPUT/scores.json and scores-teacher.json say
+# how good they are.
 set -euo pipefail
 here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -42,14 +43,15 @@ launched() { # launched SCRIPT WORDS...: on all processes
 }
 
 train() { # train NAME EXPERIMENT SHARE WORDS...: in SHARE percent of the minutes, then exported
-    local stage=$1 experiment=$2 share=$3 steps warmup
+    local stage=$1 experiment=$2 share=$3 steps warmup alone=()
     shift 3
     [[ ! -d $output/$stage.weights ]] || return 0
     if [[ ! -e $output/$stage.steps && ${word[minutes]} == 0 ]]; then
         echo 2 >"$output/$stage.steps"
     elif [[ ! -e $output/$stage.steps ]]; then
         rm -rf "$output/pilot"
-        launched train.py "experiment=$experiment" "output=$output/pilot" steps=12 "$@" \
+        [[ $experiment != dmd ]] || alone=(dmd.alone=0)
+        launched train.py "experiment=$experiment" "output=$output/pilot" steps=12 "$@" "${alone[@]}" \
             optimiser.decay_steps=1000000 log.every=4 log.preview_every=null
         python - "$output/pilot/log.jsonl" "$((share * word[minutes]))" >"$output/steps.aside" <<'PYTHON'
 import json, sys
@@ -63,8 +65,9 @@ PYTHON
     fi
     steps=$(<"$output/$stage.steps")
     warmup=$((steps < 1000 ? steps / 10 : 100))
+    [[ $experiment != dmd ]] || alone=("dmd.alone=$((steps / 10))")
     echo "$stage: $steps steps"
-    launched train.py "experiment=$experiment" "output=$output/$stage" "steps=$steps" "$@" \
+    launched train.py "experiment=$experiment" "output=$output/$stage" "steps=$steps" "$@" "${alone[@]}" \
         "optimiser.decay_steps=$steps" "optimiser.warmup_steps=$warmup"
     rm -rf "$output/aside"
     python scripts/export.py "run=$output/$stage" "output=$output/aside"
@@ -106,9 +109,9 @@ if [[ -n ${word[autoencoder]} ]]; then
 else
     # Single frames teach most of it, at half the price of clips; crops teach it mouths and hands in
     # motion.
-    train stills vae 15 vae.images=1000000000
-    train crops vae 20 vae.images=0 vae.crop=64 "weights=$output/stills.weights"
-    train stage0 vae 10 vae.images=0 "weights=$output/crops.weights"
+    train stills vae 13 vae.images=1000000000
+    train crops vae 18 vae.images=0 vae.crop=64 "weights=$output/stills.weights"
+    train stage0 vae 9 vae.images=0 "weights=$output/crops.weights"
 fi
 
 train text text 3 "weights=$output/stage0.weights"
@@ -129,16 +132,26 @@ done
 data="folders=[${folders#,}]"
 
 # Each stage goes on with memory as the model before it makes it.
-train stage1a autoregressive 8 "weights=$output/text.weights" "autoregressive.$data"
+train stage1a autoregressive 6 "weights=$output/text.weights" "autoregressive.$data"
 generate stage1a
-train stage1 autoregressive 7 "weights=$output/stage1a.weights" "autoregressive.$data" \
+train stage1 autoregressive 5 "weights=$output/stage1a.weights" "autoregressive.$data" \
     autoregressive.generated_memory=0.5
-train stage2a audio_motion 15 "weights=$output/stage1.weights" "audio_motion.$data" \
+train stage2a audio_motion 12 "weights=$output/stage1.weights" "audio_motion.$data" \
     audio_motion.generated_memory=0.5
 generate stage2a audio=true
-train stage2 audio_motion 22 "weights=$output/stage2a.weights" "audio_motion.$data" \
+train stage2 audio_motion 17 "weights=$output/stage2a.weights" "audio_motion.$data" \
     audio_motion.generated_memory=0.5
 
-[[ -e $output/scores.json ]] || python scripts/evaluate.py "weights=$output/stage2.weights" \
-    suite=actors "clips=${word[scored]}" "seconds=${word[seconds]}" stream.micro_steps=4 \
-    stream.guidance=2 "output=$output/scores.json"
+# Guidance, steps, and the distribution of what is streamed.
+train stage3a guidance 5 "weights=$output/stage2.weights" "guidance_distillation.$data" \
+    guidance_distillation.generated_memory=0.5
+train stage3b steps 5 "weights=$output/stage3a.weights" "step_distillation.$data" \
+    step_distillation.generated_memory=0.5
+train stage3c dmd 7 "weights=$output/stage3b.weights" "dmd.teacher=$output/stage3a.weights" "dmd.$data"
+
+score() { # score NAME WEIGHTS WORDS...
+    [[ -e $output/$1.json ]] || python scripts/evaluate.py "weights=$output/$2.weights" suite=actors \
+        "clips=${word[scored]}" "seconds=${word[seconds]}" "output=$output/$1.json" "${@:3}"
+}
+score scores-teacher stage2 stream.micro_steps=4 stream.guidance=2
+score scores stage3c "columns=[model]"

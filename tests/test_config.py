@@ -6,9 +6,11 @@ import pytest
 
 from flowact import config as crossing
 from flowact.config import CONFIGS, describe, load_config
+from flowact.data.windows import WindowsConfig
 from flowact.geometry import Geometry
 from flowact.runs import BenchmarkConfig, SampleConfig, StreamOverrides
 from flowact.settings import StreamSettings
+from flowact.training.distill_settings import DmdConfig, GuidanceConfig, StepsConfig
 from flowact.training.settings import OptimiserKind, TrainConfig
 
 GIVEN = ["image=a.png", "audio=b.wav", "output=c.mp4"]
@@ -154,6 +156,15 @@ def test_every_experiment_crosses(path):
     config = experiment(path.stem)
     assert config.stage in path.stem
     assert config.global_batch % (2 * config.micro_batch) == 0
+
+
+def test_a_stages_own_defaults_are_kept():
+    """Where they are others than their class's, in a class that is below it."""
+    assert experiment("guidance").guidance_distillation.windows == GuidanceConfig().windows
+    assert experiment("steps").step_distillation.windows == StepsConfig().windows
+    assert experiment("dmd").dmd.windows == DmdConfig().windows
+    assert experiment("dmd").dmd.windows.start == (0.25,)
+    assert experiment("audio_motion").audio_motion.windows == WindowsConfig()
 
 
 def test_an_experiment_is_over_its_primary_file_and_under_the_words():

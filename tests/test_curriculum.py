@@ -19,7 +19,10 @@ FEW = {
     "sample": f"image={ROOT}/flowact/assets/person.png audio={ROOT}/flowact/assets/speech.flac",
 }
 # Of each kind of sample, once.
-VAE = "vae.images=2 vae.stills=2 vae.clip_frames=5"
+OF_STAGE = {
+    "experiment=vae": "vae.images=2 vae.stills=2 vae.clip_frames=5",
+    "experiment=dmd": "dmd.ticks=2 dmd.alone=1 dmd.every=1",
+}
 
 
 def test_every_stage_goes_on_from_the_last(tmp_path):
@@ -27,7 +30,7 @@ def test_every_stage_goes_on_from_the_last(tmp_path):
     for line in SECTION[1].strip().splitlines():
         script, *words = line.removeprefix("python scripts/").split()
         few = FEW.get(script.removesuffix(".py"), "").split()
-        few += VAE.split() if "experiment=vae" in words else []
+        few += [word for stage in OF_STAGE.keys() & words for word in OF_STAGE[stage].split()]
         changed = {word.partition("=")[0] for word in few}
         words = [word for word in words if word.partition("=")[0] not in changed]
         ended = subprocess.run(

@@ -56,6 +56,21 @@ def test_files_work_as_objects_do(tiny_pipeline, picture, sound, tmp_path):
     assert np.abs(frames.astype(int) - direct).mean() < 2
 
 
+def test_nothing_tells_where_weights_were(saved, tmp_path):
+    FlowActPipeline.from_pretrained(saved).save_pretrained(tmp_path / "again")
+    configs = list((tmp_path / "again").rglob("*.json"))
+    assert len(configs) > 3
+    assert not [path for path in configs if str(saved) in path.read_text()]
+
+
+def test_weights_of_another_version_are_refused(tiny_pipeline, tmp_path):
+    tiny_pipeline.save_pretrained(tmp_path)
+    path = tmp_path / "transformer" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"precondition": True}))
+    with pytest.raises(ValueError, match="has precondition, which this version does not know"):
+        FlowActPipeline.from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize("rate", [None, 0, -1])
 def test_an_array_needs_its_rate_and_that_is_said_at_once(tiny_pipeline, picture, sound, rate):
     with pytest.raises(ValueError, match="sample_rate"):

@@ -4,11 +4,19 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "train_demo.sh"
+from flowact.ablations import AblateConfig, ablate
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "scripts" / "train_demo.sh"
+VAE = ROOT / "flowact" / "assets" / "demo" / "vae"
 
 
 def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -39,9 +47,37 @@ def test_wrong_words_are_named(tmp_path, words, mend):
 
 def test_the_demo_is_made_and_measured(tmp_path):
     words = ("output=o", "minutes=0", "clips=2", "scored=1", "seconds=2", "launch=cpu1")
-    ended = run(tmp_path, *words)
+    ended = run(tmp_path, *words, f"autoencoder={VAE}")  # its stage is one of the curriculum's test
     assert ended.returncode == 0, ended.stderr[-2000:]
-    scores = json.loads((tmp_path / "o" / "scores.json").read_text())
-    assert scores["measured"] == "model"
-    assert set(scores["ceilings"]) == {"truth", "round_trip"}
-    assert (tmp_path / "o" / "stage2.weights" / "model_index.json").is_file()
+    teacher, student = (
+        json.loads((tmp_path / "o" / name).read_text())
+        for name in ("scores-teacher.json", "scores.json")
+    )
+    assert set(teacher["ceilings"]) == {"truth", "round_trip"}
+    stream = student["made_by"]["streamed"]["stream"]
+    assert (stream["micro_steps"], stream["text_scale"]) == (1, 2.0)
+    before, after = (
+        load_file(tmp_path / "o" / f"{stage}.weights" / "transformer" / WEIGHTS)
+        for stage in ("stage3b", "stage3c")
+    )
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+    # Of the demo that is there now, a row of the ablations that streams, and one that trains.
+    for row in ("without_reference", "full_attention"):
+        config = AblateConfig(
+            demo=str(tmp_path / "o"),
+            output=str(tmp_path / "ablations"),
+            row=row,
+            steps=2,
+            clips=1,
+            seconds=2,
+        )
+        ablate(config)
+    lines = ablate(replace(config, row="none")).splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in lines[2:]]
+    assert rows == [
+        ["without the reference", "", "3"],
+        ["the same, going on under full attention", "2 steps", "24"],
+    ]
+    with pytest.raises(ValueError, match="was made with seconds 2"):
+        ablate(replace(config, row="full_attention", seconds=3))

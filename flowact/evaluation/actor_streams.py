@@ -1,11 +1,9 @@
 """Actors as a model makes them anew: from their first frames, their sound and their captions."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +14,6 @@ from tqdm import tqdm
 
 from flowact.data.encoders import Encoders
 from flowact.data.manifest import Clip, Interval
-from flowact.data.whole_file import whole_file
 from flowact.evaluation.video import open_video, read_frames
 from flowact.geometry import Geometry
 from flowact.media.writer import VideoWriter
@@ -136,32 +133,6 @@ def true_latents(pipeline: FlowActPipeline, frames: NDArray[np.uint8]) -> Tensor
 def schedule(intervals: Sequence[Interval], geometry: Geometry) -> PromptSchedule:
     """The captions of a clip as prompts, each in force from its start on."""
     return PromptSchedule(tuple(Prompt(i.start, i.caption) for i in intervals), geometry)
-
-
-def claim(folder: Path, told: dict[str, Any]) -> None:
-    """Make ``folder`` one of videos made by what ``told`` tells, or go on in it.
-
-    Raises:
-        ValueError: those in it were made otherwise, or it holds something else.
-    """
-    file = folder / "made_by.json"
-    if (
-        not file.is_file()
-        and folder.exists()
-        and (not folder.is_dir() or any(folder.glob("[!.]*")))
-    ):
-        raise ValueError(f"{folder} is not an empty folder; name another output")
-    folder.mkdir(parents=True, exist_ok=True)
-    if file.is_file():
-        try:
-            theirs = dict(json.loads(file.read_text()))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{file} is damaged; name another output") from error
-        if differing := [key for key in told if theirs.get(key) != told[key]]:
-            values = ", ".join(f"{key} {theirs.get(key)}" for key in differing)
-            raise ValueError(f"{folder} was made with {values}; name another output, or remove it")
-    with whole_file(file) as text:
-        text.write(json.dumps(told, indent=2) + "\n")
 
 
 def first_samples(blocks: Iterator[Tensor], samples: int) -> Iterator[Tensor]:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from flowact.data.actors.dataset import Recipe, write_dataset
+from flowact.data.claim import claim
 from flowact.data.manifest import read_manifest
-from flowact.evaluation.actor_streams import ActorStreamer, claim
+from flowact.evaluation.actor_streams import ActorStreamer
 from flowact.evaluation.suites import ActorSuite, Evaluation, measure
 from flowact.index import read_index
 from flowact.runs import COLUMNS, EvaluateConfig, MakeActorsConfig, RunConfig

@@ -131,6 +131,7 @@ def load_diffusers(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         if keys := sorted(map(str, report[what])):
             named = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
             raise ValueError(f"weights: {folder} does not fit: {what.replace('_', ' ')} {named}")
+    model.register_to_config(_name_or_path="")  # or it would be saved with where it was loaded from
     return model
 
 

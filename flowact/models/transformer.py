@@ -28,6 +28,9 @@ from flowact.models.rope import rotary, rotate
 from flowact.models.text_encoder import TextInputs
 from flowact.settings import LayerKind, TransformerConfig
 
+# Nearer to 0 a velocity is not divided by its level: what the layers get wrong would be all of it.
+LEAST_LEVEL = 0.05
+
 
 class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """Velocity of every stream latent, given text, audio and a few finished latents.
@@ -54,10 +57,10 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             them, and their size.
         audio_every: an adapter in every k-th layer.
         guidance_embeds: take guidance scales as input (guidance distillation).
-        precondition: at level s of a noisy latent x the layers give (2 - s) x - velocity, which is
-            the clean latent at s = 1 and holds (1 - s)^2 of the noise: where a token has more
-            numbers than the layers have channels, they cannot carry all of it. False, as in the
-            base, is the velocity itself.
+        predicts: what the layers give: the ``velocity``, as in the base, or the ``clean`` latent,
+            from which the velocity follows (Li and He, arXiv 2511.13720). Where a token has many
+            numbers for the layers' channels, they cannot carry its noise, which a velocity is made
+            of, and what they do not take away stays in the picture.
 
     Raises:
         ValueError: a setting is unknown or does not fit another.
@@ -96,7 +99,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         audio_dim: int = 768,
         audio_every: int = 1,
         guidance_embeds: bool = False,
-        precondition: bool = False,
+        predicts: str = "velocity",
     ) -> None:
         super().__init__()
         names = (f.name for f in dataclasses.fields(TransformerConfig))
@@ -358,9 +361,10 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
     def _velocity(self, output: Tensor, noisy: Tensor, levels: Tensor) -> Tensor:
         """What the layers' output says of latents [B, C, F, H, W] at levels [B, F]."""
-        if not self.config.precondition:
+        if self.config.predicts == "velocity":
             return output
-        return (2 - levels)[:, None, :, None, None] * noisy.float() - output.float()
+        level = levels.clamp(min=LEAST_LEVEL)[:, None, :, None, None]
+        return (noisy.float() - output.float()) / level
 
     @property
     def _blocks(self) -> list[FlowActBlock]:

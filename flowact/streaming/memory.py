@@ -1,6 +1,6 @@
 """The memory bank: reference, long-term queue, short-term latent (paper 2.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -52,9 +52,11 @@ class Memory:
             long_term = (*long_term, self.short_term)[max(0, len(long_term) + 1 - limit) :]
         return Memory(self.reference, long_term, newest)
 
-    def with_entries(self, entries: Sequence[MemoryLatent]) -> "Memory":
-        """The same memory of ``entries``, in their order."""
-        reference, *long_term, short_term = entries
+    def with_entries(self, entries: Mapping[int, MemoryLatent]) -> "Memory":
+        """The same memory with these in the places of ``entries`` that they are given."""
+        reference, *long_term, short_term = (
+            entries.get(place, entry) for place, entry in enumerate(self.entries)
+        )
         return Memory(reference, tuple(long_term), short_term)
 
     def refined(self, latent: Tensor) -> "Memory":

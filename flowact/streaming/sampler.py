@@ -13,7 +13,7 @@ from flowact.geometry import Geometry
 from flowact.models.caches import ContextCache, PlacedContext, StreamInputs, TextCache
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.rng import keyed_normal
-from flowact.settings import StreamSettings, Update
+from flowact.settings import Remembered, StreamSettings, Update
 from flowact.streaming.memory import Memory, MemoryLatent
 from flowact.streaming.state import Conditions, FinishedChunk, QueuedChunk, StreamState, Tick
 
@@ -89,10 +89,11 @@ class StreamSampler:
         """
         queue = self._enter(state, conditions)
         memory = state.memory
-        context = self._context(memory.entries, self.geometry.slots(len(memory.long_term)))
+        seen = self._seen(memory)
+        context = self._context(memory, seen)
         for micro_step in range(self.settings.micro_steps):
             queue, estimates, context = self._step(queue, micro_step, context, conditions.null_text)
-        memory = memory.with_entries(context.entries)
+        memory = memory.with_entries(dict(zip(seen, context.entries, strict=True)))
         calls = self.settings.micro_steps * self.settings.passes
         finished, refine_calls = None, 0
         if len(queue) == self.geometry.depth:
@@ -115,8 +116,9 @@ class StreamSampler:
         memory = state.memory
         entry = memory.short_term
         assert entry.text is not None, "only generated latents are refined"
-        *anchors, slot = self.geometry.slots(len(memory.long_term))
-        context = self._context(memory.anchors, anchors)
+        newest = len(memory.anchors)
+        context = self._context(memory, [place for place in self._seen(memory) if place < newest])
+        *_, slot = self.geometry.slots(len(memory.long_term))
         levels = self.levels.repair(self.settings.refine_level)
         noise = stream_noise(state, "refine", chunk, latents=1)
         x = flow.add_noise(entry.latent, noise, levels[0])
@@ -244,27 +246,29 @@ class StreamSampler:
 
     # --- memory ---------------------------------------------------------------------------------
 
-    def _context(self, entries: Sequence[MemoryLatent], slots: Sequence[int]) -> Context:
+    def _seen(self, memory: Memory) -> list[int]:
+        """Places, among its entries, of what the model sees of ``memory``."""
+        queue = [Remembered.LONG_TERM] * len(memory.long_term)
+        parts = (Remembered.REFERENCE, *queue, Remembered.SHORT_TERM)
+        return [place for place, part in enumerate(parts) if part in self.settings.memory]
+
+    def _context(self, memory: Memory, places: Sequence[int]) -> Context:
         """Memory as the next call takes it: what is kept in its slots, what is new as latents."""
-        device = entries[0].latent.device
-        kept = [
-            (entry.cache, slot) for entry, slot in zip(entries, slots, strict=True) if entry.cache
-        ]
-        new = [
-            (entry.latent, slot)
-            for entry, slot in zip(entries, slots, strict=True)
-            if not entry.cache
-        ]
+        device = memory.reference.latent.device
+        slots = self.geometry.slots(len(memory.long_term))
+        entries = [(memory.entries[place], slots[place]) for place in places]
+        kept = [(entry.cache, slot) for entry, slot in entries if entry.cache]
+        new = [(entry.latent, slot) for entry, slot in entries if not entry.cache]
         placed = None
         if kept:
             joined = ContextCache.join([cache for cache, _ in kept])
             positions = self._positions([slot for _, slot in kept], device)
             placed = self.model.place_context(joined, positions)
         if not new:
-            return Context(tuple(entries), placed, None)
+            return Context(tuple(entry for entry, _ in entries), placed, None)
         latents = torch.cat([latent for latent, _ in new], dim=2).to(self.model.dtype)
         positions = self._positions([slot for _, slot in new], device)
-        return Context(tuple(entries), placed, (latents, positions))
+        return Context(tuple(entry for entry, _ in entries), placed, (latents, positions))
 
     def _encoded(self, context: Context, cache: ContextCache) -> Context:
         """``context`` once the cache of its new latents is there.

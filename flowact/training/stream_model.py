@@ -179,15 +179,11 @@ class Streams:
         slots = self.geometry.slots(len(entries) - 2)
         kept = 1 if reference_alone else len(entries)
         chunks = len(call.prompts[0])
-        newest = call.state.tick
         audio = None
         if self.windows.audio is not None:
-            heard = [self._audio(index) for index in range(newest - chunks + 1, newest + 1)]
-            audio = torch.cat([part for part in heard if part is not None], dim=1)
-            deaf = min(settings.audio_lag, chunks) * size  # the latents of the youngest chunks
-            audio = torch.cat(
-                [audio[:, : chunks * size - deaf], torch.zeros_like(audio[:, :deaf])], 1
-            )
+            last = call.state.tick + 1 - self.first
+            audio = self.windows.audio[:, (last - chunks) * size : last * size].clone()
+            audio[:, max(0, chunks - settings.audio_lag) * size :] = 0  # chunks that wait for it
         guidance = None
         if settings.text_scale is not None:
             pair = latents.new_tensor([settings.text_scale, settings.audio_scale])
@@ -229,4 +225,5 @@ class Streams:
 
 
 def _uncached(memory: Memory) -> Memory:
-    return memory.with_entries([replace(entry, cache=None) for entry in memory.entries])
+    uncached = [replace(entry, cache=None) for entry in memory.entries]
+    return memory.with_entries(dict(enumerate(uncached)))

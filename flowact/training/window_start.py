@@ -15,9 +15,8 @@ from flowact.models.components import load_transformer, own_memory
 from flowact.models.text_encoder import ByteT5TextEncoder
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.pipeline import FlowActPipeline
-from flowact.settings import ModelConfig, TransformerConfig
+from flowact.settings import ModelConfig, StreamSettings, TransformerConfig
 from flowact.training.cached_text import CachedText
-from flowact.training.distill_settings import DistillConfig
 from flowact.training.stream_model import StreamModel
 from flowact.training.window_model import WindowModel
 
@@ -91,12 +90,21 @@ def guided_student(network: WindowModel) -> StreamModel:
     Raises:
         ValueError: ``network`` takes none.
     """
+    transformer = copy.deepcopy(guided(network).transformer)
+    return StreamModel(transformer, _copied(network.text_encoder), network.geometry)
+
+
+def guided(network: WindowModel) -> StreamModel:
+    """``network`` itself, which takes scales of guidance, asked for streams too.
+
+    Raises:
+        ValueError: ``network`` takes none.
+    """
     if not network.transformer.config.guidance_embeds:
         raise ValueError(
             "weights: the model takes no guidance scales; distil it by experiment=guidance first"
         )
-    text_encoder = _copied(network.text_encoder)
-    return StreamModel(copy.deepcopy(network.transformer), text_encoder, network.geometry)
+    return StreamModel.of(network)
 
 
 def _copied(text_encoder: ByteT5TextEncoder | CachedText) -> ByteT5TextEncoder | CachedText:
@@ -113,16 +121,7 @@ def install_model(network: nn.Module, pipeline: FlowActPipeline) -> None:
     pipeline.trained = True
 
 
-def install_guided(config: DistillConfig, pipeline: FlowActPipeline, micro_steps: int) -> None:
-    """Set a pipeline, whose transformer takes scales of guidance, to those of ``config``."""
-    model = pipeline.config
-    stream = dataclasses.replace(
-        model.stream,
-        micro_steps=micro_steps,
-        guidance=1.0,
-        audio_guidance=None,
-        text_scale=config.text_scale,
-        audio_scale=config.audio_scale,
-    )
-    transformer = dataclasses.replace(model.transformer, guidance_embeds=True)
-    pipeline.config = dataclasses.replace(model, stream=stream, transformer=transformer)
+def install_guided(pipeline: FlowActPipeline, stream: StreamSettings) -> None:
+    """Have a pipeline, whose transformer takes scales of guidance, stream as ``stream``."""
+    transformer = dataclasses.replace(pipeline.config.transformer, guidance_embeds=True)
+    pipeline.config = dataclasses.replace(pipeline.config, stream=stream, transformer=transformer)

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from flowact.config import load_config
+from flowact.data.claim import claim
 from flowact.data.manifest import read_manifest
 from flowact.data.splits import split_of
 from flowact.evaluation.actor_streams import (
     ActorStreamer,
     TrueSampler,
-    claim,
     first_samples,
     schedule,
     true_latents,

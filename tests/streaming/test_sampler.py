@@ -210,6 +210,30 @@ def test_prompts_are_read_again_every_tick(make_stream):
     assert tick.state.memory.short_term.text is stream.texts[0]
 
 
+@pytest.mark.parametrize("part", ["reference", "long_term", "short_term"])
+def test_what_is_left_out_of_memory_is_not_seen(make_stream, part):
+    """With all parts but one, what that one holds changes nothing, and it is kept all the same."""
+    others = tuple({"reference", "long_term", "short_term"} - {part})
+    stream, whole = make_stream(memory=others, refine_every=2), make_stream()
+    state = whole.run(6)[-1].state
+    memory = state.memory
+    entry = replace(memory.short_term, latent=memory.short_term.latent + 1, cache=None)
+    changed = {"reference": entry, "long_term": (entry,) * 3, "short_term": entry}
+    other = replace(state, memory=replace(memory, **{part: changed[part]}))
+    with torch.no_grad():
+        for sampler, same in ((stream.sampler, True), (whole.sampler, False)):
+            ticks = [sampler.tick(s, whole.conditions(s)) for s in (state, other)]
+            left = [tick.finished.latents for tick in ticks]
+            assert torch.equal(*left) is same
+            if part != "short_term":  # the newest has taken its place
+                assert len(ticks[0].state.memory.entries) == len(memory.entries)
+
+
+def test_a_stream_goes_on_without_any_memory(make_stream):
+    ticks = make_stream(memory=(), refine_every=1).run(5)
+    assert all(torch.isfinite(tick.estimates).all() for tick in ticks)
+
+
 def test_calls_are_counted(make_stream):
     stream = make_stream(micro_steps=2, guidance=3.0, refine_every=2)
     ticks = stream.run(6)

@@ -55,13 +55,14 @@ def make_data(path: Path) -> None:
     for id in truth.ids:
         writer.add(id, {"latents": -truth.read(id, "latents")[:, 1:]})
     writer.close()
-    FlowActPipeline.untrained(tiny_model("dmd"), seed=1).save_pretrained(path / TEACHER)
+    FlowActPipeline.untrained(tiny_model("dmd"), seed=0).save_pretrained(path / TEACHER)
 
 
 def stage_config(experiment: str, data: Path, output: Path, strategy: Strategy) -> TrainConfig:
     windows = {
         "folders": (str(data),), "tasks": TASKS, "generated_memory": 0.5, "average": 0.9,
     }  # fmt: skip
+    jumps = windows | {"tasks": TasksConfig(refinement=0.25)}
     part = VaePart.decoder if experiment == "vae_decoder" else VaePart.all
     return TrainConfig(
         model=tiny_model(experiment),
@@ -78,8 +79,8 @@ def stage_config(experiment: str, data: Path, output: Path, strategy: Strategy) 
         autoregressive=AutoregressiveConfig(**windows),
         audio_motion=AudioMotionConfig(**windows),
         guidance_distillation=GuidanceConfig(**windows),
-        step_distillation=StepsConfig(**windows),
-        dmd=DmdConfig(**windows, teacher=str(data / TEACHER), ticks=3, alone=1, every=1),
+        step_distillation=StepsConfig(**jumps),
+        dmd=DmdConfig(**jumps, teacher=str(data / TEACHER), ticks=3, alone=1, every=1),
     )
 
 

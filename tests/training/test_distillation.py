@@ -7,7 +7,7 @@ import torch
 from window_training import make_clips, make_draws, make_model_config, make_network
 
 from flowact.data.data_folder import DataFolder
-from flowact.data.windows import Choice, WindowsConfig
+from flowact.data.windows import Choice, Kind, WindowsConfig
 from flowact.diffusion import flow
 from flowact.diffusion.levels import Levels
 from flowact.geometry import Geometry
@@ -23,10 +23,10 @@ from flowact.training.objectives.steps import StepDistillation, draw_lag, one_ca
 from flowact.training.stream_model import StreamModel, Streams
 from flowact.training.tasks import Task, clean_buffer
 from flowact.training.window_model import WindowModel
-from flowact.training.window_settings import TasksConfig
+from flowact.training.window_settings import LevelsConfig, TasksConfig
 
 PAPER = Geometry()
-REPAIRS = TasksConfig(without_long_term=0.0, reference_alone=0.0, refinement=1.0)
+REPAIRS = TasksConfig(refinement=0.9)
 # Two orders of summation in float32, over a few layers, of values around 1.
 REORDERED = 1e-5
 
@@ -66,13 +66,16 @@ def test_the_guided_velocity_is_of_two_or_three_passes(make_transformer, folder)
 
 def test_a_student_begins_as_its_teacher(make_transformer, folder):
     """At scale 1 guidance is none, and a fresh embedding adds nothing: the loss is 0."""
-    objective = distil_guidance(
-        make_transformer(), folder, text_scales=(1.0, 1.0), audio_scales=(1.0, 1.0)
-    )
+    none = {"text_scales": (1.0, 1.0), "audio_scales": (1.0, 1.0)}
+    none |= {"text_scale": 1.0, "audio_scale": 1.0}
+    objective = distil_guidance(make_transformer(), folder, **none)
     batch = objective.collate([objective.dataset[0]])
     assert objective.loss("model", batch, make_draws([0])).total < REORDERED**2
-    for changes in ({"text_scales": (3.0, 3.0)}, {"audio_scales": (3.0, 3.0)}):
-        guided = distil_guidance(make_transformer(), folder, **changes)
+    for changed in ("text", "audio"):
+        other = "audio" if changed == "text" else "text"
+        scales = {f"{changed}_scales": (3.0, 3.0), f"{changed}_scale": 3.0}
+        scales |= {f"{other}_scales": (1.0, 1.0), f"{other}_scale": 1.0}
+        guided = distil_guidance(make_transformer(), folder, **scales)
         assert guided.loss("model", batch, make_draws([0])).total > 1e-4
 
 
@@ -128,7 +131,13 @@ def guided_transformer(make_transformer):
 
 def distil_steps(transformer, folder, **changes):
     config = StepsConfig(folders=(str(folder),), **changes)
-    return StepDistillation(make_network(transformer), make_model_config(), config, 1, seed=0)
+    return StepDistillation(make_network(transformer), guided_model(), config, 1, seed=0)
+
+
+def guided_model():
+    model = make_model_config()
+    stream = replace(model.stream, text_scale=2.0, audio_scale=2.0)
+    return replace(model, stream=stream)
 
 
 @pytest.mark.parametrize("update", list(Update))
@@ -176,15 +185,28 @@ def test_of_one_step_there_is_nothing_to_learn(guided_transformer, folder):
         assert one.loss("model", batch, draws).total < REORDERED**2
         losses = four.loss("model", batch, draws)
         assert losses.total > 1e-6
-    repairs = distil_steps(guided_transformer, folder, tasks=REPAIRS)
-    losses = repairs.loss("model", batch, draws)
-    assert set(losses.parts) == {"refinement"}
-    assert losses.total > 1e-6
+
+
+def test_repairs_are_learnt_of_latents_that_were_made(guided_transformer, folder):
+    """At the start of a clip there is the image alone, which no stream repairs."""
+    objective = distil_steps(guided_transformer, folder, tasks=REPAIRS)
+    draws = next(
+        draws
+        for step in range(20)
+        if (draws := replace(make_draws([0]), step=step)).of_step("task") < REPAIRS.refinement
+    )
+    for sample in range(12):
+        batch = objective.collate([objective.dataset[sample]])
+        losses = objective.loss("model", batch, draws)
+        at_start = batch.infos[0].kind is Kind.CLIP_START
+        assert ("refinement" in losses.parts) is not at_start
+        assert losses.total > 1e-6
 
 
 def test_every_parameter_of_the_student_has_a_gradient(guided_transformer, folder):
     for tasks in (TasksConfig(refinement=0.0), REPAIRS):
-        objective = distil_steps(guided_transformer, folder, tasks=tasks)
+        windows = replace(StepsConfig().windows, start=(0.0, 0.0, 0.0))
+        objective = distil_steps(guided_transformer, folder, tasks=tasks, windows=windows)
         objective.networks["teacher"].requires_grad_(False)
         batch = objective.collate([objective.dataset[0]])
         objective.loss("model", batch, make_draws([0])).total.backward()
@@ -208,7 +230,12 @@ def test_a_step_has_one_lag():
     ("kind", "settings", "named"),
     [
         (GuidanceConfig, {"text_scales": (3.0, 1.0)}, "text_scales is"),
-        (GuidanceConfig, {"audio_scale": -1.0}, "audio_scale is -1"),
+        (GuidanceConfig, {"audio_scale": 5.0}, "audio_scale is 5.0; scales from 1.0 to 4.0 are"),
+        (GuidanceConfig, {"apart": False, "audio_scale": 3.0}, "only equal ones are learnt"),
+        (StepsConfig, {"text_scale": -1.0}, "text_scale is -1"),
+        (StepsConfig, {"tasks": TasksConfig(refinement_levels=(0.1, 0.7))}, "repairs from 0.1"),
+        (StepsConfig, {"tasks": TasksConfig(reference_alone=0.3)}, "of levels and tasks only"),
+        (StepsConfig, {"levels": LevelsConfig(segment_start=1.0)}, "of levels and tasks only"),
         (GuidanceConfig, {"micro_steps": 0}, "micro_steps is 0"),
         (StepsConfig, {"teacher_steps": 0}, "teacher_steps is 0"),
     ],

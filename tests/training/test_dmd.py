@@ -8,11 +8,16 @@ import torch
 from window_training import make_clips, make_draws, make_model_config, make_network
 
 from flowact.diffusion import flow
+from flowact.pipeline import FlowActPipeline
 from flowact.rng import keyed_normal
-from flowact.training.distill_settings import DmdConfig, Normaliser
+from flowact.training.distill_settings import DmdConfig, GuidanceConfig, Normaliser
 from flowact.training.objectives.dmd import RECENT, Dmd, dmd_direction
+from flowact.training.settings import TrainConfig
+from flowact.training.stages import build
 from flowact.training.stream_model import StreamModel
-from flowact.training.window_model import Buffer
+from flowact.training.window_model import Buffer, WindowModel
+from flowact.training.window_settings import TasksConfig
+from flowact.training.window_start import guided_copy, install_guided, install_model
 
 SHAPE = (4, 2, 6, 3, 3)
 
@@ -29,7 +34,9 @@ def make_dmd(make_transformer, folder):
         networks = [make_network(make_transformer(guidance_embeds=True)) for _ in range(2)]
         with torch.no_grad():  # or both scores would be one
             networks[1].transformer.proj_out.weight.mul_(0.5)
-        return Dmd(*networks, make_model_config(), config, 1, seed=0)
+        model = make_model_config()
+        stream = replace(model.stream, text_scale=2.0, audio_scale=2.0)
+        return Dmd(*networks, replace(model, stream=stream), config, 1, seed=0)
 
     return make
 
@@ -67,7 +74,7 @@ def test_the_direction_is_that_of_the_divergence(level):
 
 
 def test_its_fixed_point_is_the_truth():
-    """A generator a + d e that follows the direction, with a fake score that knows it, gets there.
+    """A generator a + d e that descends the direction, with a fake score that knows it, gets there.
 
     At the truth the direction is 0 for every sample.
     """
@@ -80,7 +87,8 @@ def test_its_fixed_point_is_the_truth():
         noise = keyed_normal((4096,), "noise", step)
         x = flow.add_noise(samples.detach(), noise, level)
         fake = seen_clean(x, level, mean.detach(), deviation.detach())
-        direction = fake - seen_clean(x, level, *true)
+        real = seen_clean(x, level, *true)
+        direction = dmd_direction(samples.detach(), fake, real, Normaliser.none)
         (samples * direction).mean().backward()
         with torch.no_grad():
             for parameter in (mean, deviation):
@@ -133,13 +141,24 @@ def test_the_fake_score_learns_first_and_more_often(make_dmd):
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize("role", ["fake", "model"])
-def test_a_role_has_all_its_gradients_and_no_other_has_any(make_dmd, role, autocast):
-    """In several draws: of ramp-ups, later ticks, both contexts of the scores, and repairs."""
-    objective = make_dmd()
-    for frozen in ("teacher",):
-        objective.networks[frozen].requires_grad_(False)  # as the loop does
-    for step in range(6):
+@pytest.mark.parametrize(
+    ("role", "refinement", "reference_alone"),
+    [
+        ("fake", 0.0, 0.0),
+        ("fake", 0.0, 1.0),
+        ("model", 0.0, 0.0),
+        ("model", 0.0, 1.0),
+        ("model", 0.9, 0),
+    ],
+)
+def test_a_role_has_all_its_gradients_and_no_other_has_any(
+    make_dmd, role, refinement, reference_alone, autocast
+):
+    """Under both contexts of the scores and in repairs, of ramp-ups and of later ticks."""
+    tasks = TasksConfig(refinement=refinement)
+    objective = make_dmd(tasks=tasks, reference_alone=reference_alone)
+    objective.networks["teacher"].requires_grad_(False)  # as the loop does
+    for step in range(3):
         for network in objective.networks.values():
             network.zero_grad()
         draws = replace(make_draws([step]), step=step)
@@ -225,6 +244,41 @@ def test_a_collapse_is_said(make_dmd, caplog):
         for _ in range(RECENT):
             objective._health(still, streams, call)
     assert any("motion of its samples was 0.00" in record.message for record in caplog.records)
+    caplog.clear()
+    silent = make_dmd(collapse=0.0)
+    for _ in range(RECENT):
+        silent._health(still, streams, call)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("wrong", ["missing", "too few steps", "not distilled", "another shift"])
+def test_what_cannot_become_a_run_is_refused(tiny_pipeline, tmp_path, wrong):
+    """Each before the first step, and by the name of its key."""
+    tiny_pipeline.save_pretrained(tmp_path / "stage2")
+    student = FlowActPipeline.from_pretrained(tmp_path / "stage2")
+    parts = (student.transformer, student.text_encoder, student.config.geometry)
+    install_model(guided_copy(WindowModel(*parts)), student)
+    stream = GuidanceConfig().stream(student.config.stream)
+    install_guided(student, stream)
+    student.save_pretrained(tmp_path / "stage3a")
+    install_guided(student, replace(stream, shift=3.0))
+    student.save_pretrained(tmp_path / "shifted")
+    teacher, named = {
+        "missing": (None, "dmd.teacher is missing"),
+        "too few steps": ("stage3a", "steps is 200, dmd.alone is 200"),
+        "not distilled": ("stage2", "dmd.teacher=.*takes no guidance scales"),
+        "another shift": ("shifted", "dmd.teacher=.*stream.shift is 3.0"),
+    }[wrong]
+    run = TrainConfig(
+        model=student.config,
+        stage="dmd",
+        output=str(tmp_path / "run"),
+        weights=str(tmp_path / "stage3a"),
+        steps=200 if wrong == "too few steps" else 201,
+        dmd=DmdConfig(folders=("no",), teacher=teacher and str(tmp_path / teacher)),
+    )
+    with pytest.raises(ValueError, match=named):
+        build(run)
 
 
 @pytest.mark.parametrize(
@@ -235,6 +289,7 @@ def test_a_collapse_is_said(make_dmd, caplog):
         ({"fake_rate": 0.0}, "fake_rate is 0"),
         ({"score_levels": (0.0, 1.0)}, "score_levels is"),
         ({"reference_alone": 2.0}, "reference_alone is 2"),
+        ({"score_levels": (0.1,)}, "score_levels is"),
         ({"collapse": 1.0}, "collapse is 1"),
     ],
 )

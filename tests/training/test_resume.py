@@ -24,8 +24,7 @@ KILLS = {
 SHARED = {
     "vae": Strategy.ddp,
     "audio_motion": Strategy.fsdp,
-    "steps": Strategy.fsdp,
-    "dmd": Strategy.ddp,
+    "dmd": Strategy.fsdp,
 }
 
 

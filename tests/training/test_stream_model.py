@@ -12,7 +12,7 @@ from flowact.geometry import Geometry
 from flowact.settings import StreamSettings, Update
 from flowact.streaming.sampler import StreamSampler
 from flowact.streaming.state import Conditions
-from flowact.training.stream_model import StreamModel, Streams
+from flowact.training.stream_model import RepairCall, StreamModel, Streams
 
 PAPER = Geometry()
 SETTINGS = StreamSettings(shift=2.0)
@@ -138,17 +138,37 @@ def test_gradients_pass_a_tick_after_ticks_without(network, folder, autocast):
     assert all(not chunk.latents.requires_grad for chunk in state.queue)
 
 
+@torch.no_grad()
 def test_a_repair_is_the_streams(network, folder):
-    """Of the last latent of the chunk before the window, which ends where truth is kept."""
-    streams = make_streams(folder, 4, 5, refine_level=0.1)
-    near, far = (
-        network(replace(streams, settings=replace(streams.settings, refine_level=s)).repair())
-        for s in (0.1, 0.5)
+    """Of the latent that a tick has just remembered: same noise, prompt, audio and context."""
+    streams = make_streams(folder, 0, 6, refine_every=1, refine_level=0.4)
+    plain = replace(streams, settings=replace(streams.settings, refine_every=0))
+    state = plain.roll(network, plain.state(0), 4)
+    _, repaired = network(streams.call(state))
+    _, tick = network(plain.call(state))
+    memory, index = tick.state.memory, tick.finished.index
+    call = RepairCall(
+        tick.state,
+        (streams.windows.infos[0].captions[index],),
+        streams.windows.audio[:, 3 * index + 2 : 3 * index + 3].float(),
+        streams.settings,
     )
+    expected = repaired.state.memory.short_term.latent
+    torch.testing.assert_close(network(call), expected, atol=REORDERED, rtol=REORDERED)
+    assert not torch.allclose(expected, memory.short_term.latent, atol=1e-2)
+
+
+def test_the_clips_own_latent_is_repaired(network, folder):
+    """Of the chunk before the window, and with gradients."""
+    streams = make_streams(folder, 4, 5, refine_level=0.1)
+    call = streams.repair()
+    assert call.state.tick - PAPER.depth == 3
+    assert call.prompts == (streams.windows.infos[0].memory_caption,)
+    assert torch.equal(call.audio, streams.windows.memory_audio)
+    repaired = network(call)
     truth = streams.windows.short_term.float()
-    assert near.shape == truth.shape
-    assert (near - truth).abs().mean() < (far - truth).abs().mean()
-    near.square().mean().backward()
+    assert repaired.shape == truth.shape
+    repaired.square().mean().backward()
     assert network.transformer.proj_out.weight.grad.abs().sum() > 0
 
 

@@ -9,6 +9,7 @@ finds it more likely than the fake score does, which learns what the generator m
 import logging
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -23,17 +24,17 @@ from flowact.settings import ModelConfig
 from flowact.training.distill_settings import DmdConfig, Normaliser
 from flowact.training.objective import Draws, Losses
 from flowact.training.objectives.audio_motion import AudioMotion
-from flowact.training.objectives.steps import Jump, draw_lag, draw_seeds, stream_settings
+from flowact.training.objectives.steps import Jump, draw_lag, draw_seeds
 from flowact.training.settings import TrainConfig
 from flowact.training.stream_model import Streams, TickCall, untracked
 from flowact.training.tasks import Task
 from flowact.training.window_loss import velocity_error
 from flowact.training.window_model import Buffer, WindowModel
 from flowact.training.window_settings import AutoregressiveConfig
-from flowact.training.window_start import guided_student, install_guided, load_start
+from flowact.training.window_start import guided, guided_student, install_guided, load_start
 
 logger = logging.getLogger(__name__)
-RECENT = 20  # steps of the generator over which samples are judged
+RECENT = 20  # micro-batches of the generator over which samples are judged
 
 
 class Dmd(AudioMotion):
@@ -62,13 +63,9 @@ class Dmd(AudioMotion):
     ) -> None:
         student = guided_student(network)
         super().__init__(student, model, config, micro_batch, seed, made_by, weights)
-        fake = guided_student(network)
-        fake.train_adapter(True)
-        self.networks = {
-            "fake": fake,
-            "model": student,
-            "teacher": guided_student(teacher),
-        }
+        fake = guided(network)
+        self._prepare(fake)
+        self.networks = {"fake": fake, "model": student, "teacher": guided(teacher)}
         self.trained = ("fake", "model")
         self.rates = {"fake": config.fake_rate}
         self._recent: dict[str, deque[float]] = {"motion": deque(), "variance": deque()}
@@ -83,9 +80,27 @@ class Dmd(AudioMotion):
         assert isinstance(config, DmdConfig)
         if config.teacher is None:
             raise ValueError("dmd.teacher is missing; give the weights of experiment=guidance")
+        if run.steps <= config.alone:
+            raise ValueError(
+                f"steps is {run.steps}, dmd.alone is {config.alone}: the generator would not take "
+                "a step"
+            )
         folders = tuple(config.mix)
         start = load_start(run.model, run.weights, run.seed, folders)
-        teacher = load_start(run.model, config.teacher, run.seed, folders)
+        try:
+            teacher = load_start(run.model, config.teacher, run.seed, folders)
+            guided(teacher.network)
+        except ValueError as error:
+            raise ValueError(f"dmd.teacher={config.teacher}: {error}") from error
+        for what, own, taught in (
+            ("geometry", start.model.geometry, teacher.model.geometry),
+            ("stream.shift", start.model.stream.shift, teacher.model.stream.shift),
+            ("data", start.made_by, teacher.made_by),
+        ):
+            if own != taught:
+                raise ValueError(
+                    f"dmd.teacher={config.teacher}: {what} is {taught}; that of weights is {own}"
+                )
         return cls(
             start.network,
             teacher.network,
@@ -107,7 +122,9 @@ class Dmd(AudioMotion):
             return self._fake_loss(batch, draws)
         if draws.of_step("task") < self.config.tasks.refinement:
             jump = Jump(batch, self.model, self.config, draws)
-            return jump.repair_loss(self.networks["model"], self.networks["teacher"])
+            losses = jump.repair_loss(self.networks["model"], self.networks["teacher"])
+            # The image is not repaired; but all processes have to make the same calls.
+            return losses if jump.made else Losses(0 * losses.total)
         return self._generator_loss(batch, draws)
 
     def _chunks(self) -> int:
@@ -115,7 +132,7 @@ class Dmd(AudioMotion):
 
     def _install(self, network: nn.Module, pipeline: FlowActPipeline) -> None:
         super()._install(network, pipeline)
-        install_guided(self.config, pipeline, micro_steps=1)
+        install_guided(pipeline, self.config.stream(self.model.stream))
 
     # --- the generator --------------------------------------------------------------------------
 
@@ -138,7 +155,7 @@ class Dmd(AudioMotion):
     def _rolled(self, windows: Windows, draws: Draws) -> tuple[Streams, TickCall]:
         """Streams, and their tick that is scored; the number of those before is the step's."""
         lag = draw_lag(self.config, draws)
-        settings = stream_settings(self.model.stream, self.config, lag)
+        settings = replace(self.config.stream(self.model.stream), audio_lag=lag, refine_every=0)
         streams = Streams(windows, self.model.geometry, settings, draw_seeds(draws))
         at_start = windows.infos[0].kind is Kind.CLIP_START
         state = streams.state(0 if at_start else self.model.geometry.depth - 1)
@@ -167,10 +184,10 @@ class Dmd(AudioMotion):
             recent.append(float(figure))
             if len(recent) == RECENT:
                 mean = sum(recent) / RECENT
-                if not self.config.collapse < mean < 1 / self.config.collapse:
+                if mean < self.config.collapse or mean * self.config.collapse > 1:
                     logger.warning(
-                        "the generator collapses: over %d steps the %s of its samples was %.2f of "
-                        "the truth's; stop, and go on from an earlier checkpoint with less lr",
+                        "the generator collapses: over %d micro-batches the %s of its samples was "
+                        "%.2f of the truth's; stop, and begin again with less optimiser.lr",
                         RECENT,
                         name,
                         mean,

@@ -64,7 +64,7 @@ class GuidanceDistillation(AudioMotion):
 
     def _install(self, network: nn.Module, pipeline: FlowActPipeline) -> None:
         super()._install(network, pipeline)
-        install_guided(self.config, pipeline, self.config.micro_steps)
+        install_guided(pipeline, self.config.stream(self.model.stream))
 
 
 def build_guidance(config: TrainConfig) -> GuidanceDistillation:

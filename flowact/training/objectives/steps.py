@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from flowact.data.data_folder import Windows
+from flowact.data.windows import Kind
 from flowact.diffusion import flow
 from flowact.diffusion.levels import Levels
 from flowact.geometry import Geometry
@@ -22,11 +23,11 @@ from flowact.training.distill_settings import StepsConfig
 from flowact.training.objective import Draws, Losses
 from flowact.training.objectives.audio_motion import AudioMotion
 from flowact.training.settings import TrainConfig
-from flowact.training.stream_model import StreamModel, Streams, untracked
+from flowact.training.stream_model import Streams, untracked
 from flowact.training.tasks import Task
 from flowact.training.window_loss import velocity_error
 from flowact.training.window_model import WindowModel
-from flowact.training.window_start import guided_student, install_guided
+from flowact.training.window_start import guided, guided_student, install_guided
 
 
 class StepDistillation(AudioMotion):
@@ -49,20 +50,21 @@ class StepDistillation(AudioMotion):
         made_by: Mapping[str, Mapping[str, Any]] | None = None,
         weights: str | None = None,
     ) -> None:
-        student, teacher = guided_student(network), StreamModel.of(network)
+        student, teacher = guided_student(network), guided(network)
         super().__init__(student, model, config, micro_batch, seed, made_by, weights)
         self.networks["teacher"] = teacher
 
     def loss(self, role: str, batch: Windows, draws: Draws) -> Losses:
         student, teacher = self.networks[role], self.networks["teacher"]
         jump = Jump(batch, self.model, self.config, draws)
-        if draws.of_step("task") < self.config.tasks.refinement:
+        repairs = draws.of_step("task") < self.config.tasks.refinement
+        if repairs and jump.made:
             return jump.repair_loss(student, teacher)
         return jump.loss(student, teacher)
 
     def _install(self, network: nn.Module, pipeline: FlowActPipeline) -> None:
         super()._install(network, pipeline)
-        install_guided(self.config, pipeline, micro_steps=1)
+        install_guided(pipeline, self.config.stream(self.model.stream))
 
 
 def build_steps(config: TrainConfig) -> StepDistillation:
@@ -90,10 +92,17 @@ class Jump:
         self.windows, self.model, self.config = windows, model, config
         low, high = config.tasks.refinement_levels
         settings = replace(
-            stream_settings(model.stream, config, draw_lag(config, draws)),
+            config.stream(model.stream),
+            audio_lag=draw_lag(config, draws),
+            refine_every=0,
             refine_level=low + (high - low) * draws.of_step("refinement level"),
         )
         self.streams = Streams(windows, model.geometry, settings, draw_seeds(draws))
+
+    @property
+    def made(self) -> bool:
+        """Whether memory has a latent that is not the image, to be repaired."""
+        return self.windows.infos[0].kind is not Kind.CLIP_START
 
     def loss(self, student: nn.Module, teacher: nn.Module) -> Losses:
         """Error of where the student lands, as that of a velocity, by segment."""
@@ -101,7 +110,7 @@ class Jump:
         queued = self.windows.stream.shape[2] // geometry.chunk_latents - 1
         state = streams.state(queued)
         with untracked():
-            _, landed = teacher(self._taught(streams).call(state))
+            _, landed = teacher(self.taught().call(state))
         estimates, _ = student(streams.call(state))
         wanted, levels = one_call(state, landed, geometry, streams.settings)
         errors = (wanted - estimates) / flow.expand(levels)
@@ -110,30 +119,18 @@ class Jump:
     def repair_loss(self, student: nn.Module, teacher: nn.Module) -> Losses:
         """The same of the repair of the short-term latent, which is the clip's."""
         with untracked():
-            wanted = teacher(self._taught(self.streams).repair())
+            wanted = teacher(self.taught().repair())
         repaired = student(self.streams.repair())
         level = repaired.new_full((len(repaired), 1), self.streams.settings.refine_level)
         errors = (wanted - repaired) / flow.expand(level)
         return velocity_error(errors, level, self.windows, Task.REFINEMENT, self.model, self.config)
 
-    def _taught(self, streams: Streams) -> Streams:
+    def taught(self) -> Streams:
         """The same streams as the teacher moves them."""
-        steps, euler = self.config.teacher_steps, Update.euler
-        return replace(streams, settings=replace(streams.settings, micro_steps=steps, update=euler))
-
-
-def stream_settings(model: StreamSettings, config: StepsConfig, audio_lag: int) -> StreamSettings:
-    """Of a student's stream."""
-    return replace(
-        model,
-        micro_steps=1,
-        guidance=1.0,
-        audio_guidance=None,
-        text_scale=config.text_scale,
-        audio_scale=config.audio_scale,
-        audio_lag=audio_lag,
-        refine_every=0,
-    )
+        settings = replace(
+            self.streams.settings, micro_steps=self.config.teacher_steps, update=Update.euler
+        )
+        return replace(self.streams, settings=settings)
 
 
 def draw_seeds(draws: Draws) -> tuple[int, ...]:

@@ -54,10 +54,7 @@ class WindowObjective(Objective[Windows]):
     ) -> None:
         self.model = model
         self.config = config
-        if config.lora.rank is not None:
-            add_lora(network, config.lora)
-        network.train_adapter(self.hears)
-        network.checkpoint_layers(config.gradient_checkpointing)
+        self._prepare(network)
         self.networks = {"model": network}
         self.trained = ("model",)
         self.averaged = {"model": config.average}
@@ -104,6 +101,13 @@ class WindowObjective(Objective[Windows]):
 
     def loss(self, role: str, batch: Windows, draws: Draws) -> Losses:
         return flow_matching(self.networks[role], batch, draws, self.model, self.config)
+
+    def _prepare(self, network: WindowModel) -> None:
+        """Have a network trained as the stage's settings say."""
+        if self.config.lora.rank is not None:
+            add_lora(network, self.config.lora)
+        network.train_adapter(self.hears)
+        network.checkpoint_layers(self.config.gradient_checkpointing)
 
     def _chunks(self) -> int | None:
         """Of a window; None is as many as a stream has at a tick."""

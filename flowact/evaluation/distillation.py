@@ -1,0 +1,155 @@
+"""How near a distilled model comes to what it was distilled from, on windows of unseen clips."""
+
+import dataclasses
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowact.data.data_folder import Windows
+from flowact.data.window_dataset import WindowDataset
+from flowact.index import read_index
+from flowact.runtime import resolve_device
+from flowact.settings import ModelConfig
+from flowact.training.distill_settings import (
+    UNDROPPED,
+    DistillationConfig,
+    GuidanceConfig,
+    StepsConfig,
+)
+from flowact.training.levels import draw_levels
+from flowact.training.objective import Draws
+from flowact.training.objectives.guidance import guided_velocity
+from flowact.training.objectives.steps import Jump, one_call
+from flowact.training.stream_model import StreamModel
+from flowact.training.tasks import Task, clean_buffer
+from flowact.training.window_start import load_start
+
+
+def report_distillation(config: DistillationConfig) -> dict[str, Any]:
+    """Errors of the student beside what it would be to have learnt nothing; written as JSON too.
+
+    A student of guidance is asked for its velocity at all scales; one of steps, where it lands from
+    the beginning of each segment. 0 is the teacher, 1 is the teacher without guidance, or in one
+    step.
+
+    Raises:
+        ValueError: weights or data do not do, or the two are not student and teacher.
+    """
+    if not Path(config.output).parent.is_dir():
+        raise ValueError(f"output={config.output}: its folder does not exist; make it first")
+    model, taught = (read_index(Path(path))[0] for path in (config.weights, config.teacher))
+    if not model.transformer.guidance_embeds:
+        raise ValueError("weights: the model is not distilled; give those of experiment=guidance")
+    jumps = model.stream.micro_steps == 1
+    if jumps is not taught.transformer.guidance_embeds:
+        raise ValueError(
+            f"teacher={config.teacher}: weights of one step are of a teacher of experiment="
+            "guidance, and those of that stage are of stage 2"
+        )
+    folders = tuple(map(Path, config.folders))
+    device = torch.device(resolve_device(config.device))
+    starts = [
+        load_start(settings, path, config.seed, folders)
+        for settings, path in ((model, config.weights), (taught, config.teacher))
+    ]
+    student, teacher = (StreamModel.of(start.network).to(device).eval() for start in starts)
+    made_by = starts[0].made_by
+    data = WindowDataset(
+        dict.fromkeys(folders, 1.0),
+        model.geometry,
+        replace(UNDROPPED, start=(0.0,) * model.geometry.depth),
+        1,
+        config.seed,
+        made_by=made_by,
+        long_term_stride=model.stream.long_term_stride,
+    )
+    windows = [data[sample].to(device) for sample in range(config.windows)]
+    with torch.no_grad():
+        if jumps:
+            rows = _jumps(student, teacher, windows, model, config)
+        else:
+            rows = _guidance(student, teacher, windows, model, config)
+    report = {"config": dataclasses.asdict(config), "rows": rows}
+    Path(config.output).write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def _guidance(
+    student: nn.Module,
+    teacher: nn.Module,
+    windows: list[Windows],
+    model: ModelConfig,
+    config: DistillationConfig,
+) -> list[dict[str, Any]]:
+    """By scales: the student's error, in three passes' and in two's, of what guidance changes."""
+    pairs = [(s, s) for s in config.scales]
+    pairs += [(s, 1.0) for s in config.scales] + [(1.0, s) for s in config.scales]
+    levels = GuidanceConfig().levels
+    sums: dict[tuple[float, float], list[Tensor]] = {pair: [] for pair in pairs}
+    for sample, window in enumerate(windows):
+        draws = Draws(config.seed, "distillation report", 0, (sample,))
+        clean = clean_buffer(window, Task.STREAM, model.geometry)
+        size = model.geometry.chunk_latents
+        ages = range(clean.latents.shape[2] // size - 1, -1, -1)
+        drawn = draw_levels(levels, draws, ages, model.geometry.depth, model.stream.shift)
+        noise = draws.normal("noise", tuple(clean.latents.shape[1:])).to(clean.latents.device)
+        noisy = clean.noised(noise, drawn.repeat_interleave(size, dim=1).to(noise.device))
+        plain = teacher(noisy)
+        for pair in pairs:
+            scales = noise.new_tensor([pair])
+            wanted = guided_velocity(teacher, noisy, scales, apart=pair[0] != pair[1])
+            made = student(replace(noisy, guidance=scales))
+            sums[pair].append(torch.stack([_square(made - wanted), _square(plain - wanted)]))
+    return [
+        {"text": text, "audio": audio, "passes": 2 if text == audio else 3, **_share(errors)}
+        for (text, audio), errors in sums.items()
+    ]
+
+
+def _jumps(
+    student: nn.Module,
+    teacher: nn.Module,
+    windows: list[Windows],
+    model: ModelConfig,
+    config: DistillationConfig,
+) -> list[dict[str, Any]]:
+    """By segment: the error of where a chunk lands, of that of the teacher's one step."""
+    depth, size = model.geometry.depth, model.geometry.chunk_latents
+    stage = StepsConfig(teacher_steps=config.teacher_steps, audio_lags=(1.0,))
+    errors: list[list[Tensor]] = [[] for _ in range(depth)]
+    for sample, window in enumerate(windows):
+        draws = Draws(config.seed, "distillation report", 0, (sample,))
+        jump = Jump(window, model, stage, draws)
+        state = jump.streams.state(depth - 1)
+        _, landed = teacher(jump.taught().call(state))
+        call = jump.streams.call(state)
+        made, plain = (network(call)[0] for network in (student, teacher))
+        wanted, _ = one_call(state, landed, model.geometry, jump.streams.settings)
+        for place in range(depth):
+            own = slice(place * size, (place + 1) * size)
+            pair = [_square((x - wanted)[:, :, own]) for x in (made, plain)]
+            errors[depth - 1 - place].append(torch.stack(pair))
+    return [{"segment": age, **_share(own)} for age, own in enumerate(errors)]
+
+
+def _square(errors: Tensor) -> Tensor:
+    return errors.square().mean()
+
+
+def _share(errors: list[Tensor]) -> dict[str, float]:
+    """Of errors [2] of the student and of what has learnt nothing: means, and their ratio."""
+    student, nothing = torch.stack(errors).mean(dim=0).tolist()
+    return {"error": student, "error_untaught": nothing, "share": student / max(nothing, 1e-12)}
+
+
+def table(report: dict[str, Any]) -> str:
+    """The rows as text, a line each."""
+    rows = report["rows"]
+    names = list(rows[0])
+    lines = ["  ".join(f"{name:>14}" for name in names)]
+    lines += ["  ".join(f"{row[name]:14.4g}" for name in names) for row in rows]
+    return "\n".join(lines)
