@@ -8,7 +8,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -85,10 +84,10 @@ def _without(part: str) -> tuple[str, ...]:
 _STAGE2 = Row("stage 2", "stage1a", TEACHER, "audio_motion")
 _DMD = Row("distribution matching", "stage3b", (), "dmd")
 ROWS = {
-    "teacher": Row("teacher, 24 evaluations a chunk", "stage2", TEACHER),
-    "guidance": Row("after guidance distillation, 12", "stage3a"),
-    "steps": Row("after step distillation, 3", "stage3b"),
-    "dmd": Row("after distribution matching, 3", "stage3c"),
+    "teacher": Row("teacher", "stage2", TEACHER),
+    "guidance": Row("after guidance distillation", "stage3a"),
+    "steps": Row("after step distillation", "stage3b"),
+    "dmd": Row("after distribution matching", "stage3c"),
     "refinement": Row("and memory refined every 8 chunks", "stage3c", ("stream.refine_every=8",)),
     "without_reference": Row("without the reference", "stage3c", _without("reference")),
     "without_long_term": Row("without long-term memory", "stage3c", _without("long_term")),
@@ -137,10 +136,8 @@ def table(output: Path) -> str:
     for name, row in ROWS.items():
         path = output / name / "scores.json"
         if path.is_file():
-            report, told = (
-                json.loads(path.read_text()),
-                json.loads((output / name / MADE_BY).read_text()),
-            )
+            report = json.loads(path.read_text())
+            told = json.loads((output / name / MADE_BY).read_text())
             trained = f"{told['steps']} steps" if row.experiment else ""
             cells = [_cell(report["scores"].get(metric)) for metric in METRICS]
             lines.append(f"| {row.says} | {trained} | {_calls(report)} | {' | '.join(cells)} |")
@@ -174,11 +171,9 @@ def _do(name: str, row: Row, config: AblateConfig) -> None:
         raise ValueError(f"demo={demo}: has no {weights.name}; run scripts/train_demo.sh")
     if row.experiment is not None:
         weights = _trained(folder, weights, row, config)
-    _run(
-        [sys.executable, str(SCRIPTS / "evaluate.py"), f"weights={weights}", "suite=actors"],
-        [f"clips={config.clips}", f"seconds={config.seconds}", f"seed={config.seed}"],
-        ["columns=[model]", f"output={scores}", *row.stream],
-    )
+    words = [f"weights={weights}", "suite=actors", "columns=[model]", f"output={scores}"]
+    words += [f"clips={config.clips}", f"seconds={config.seconds}", f"seed={config.seed}"]
+    _run([sys.executable, str(SCRIPTS / "evaluate.py"), *words, *row.stream])
 
 
 def _trained(folder: Path, start: Path, row: Row, config: AblateConfig) -> Path:
@@ -199,7 +194,7 @@ def _trained(folder: Path, start: Path, row: Row, config: AblateConfig) -> Path:
         words += [f"dmd.alone={config.steps // 10}"]
     launch = SCRIPTS.parent / "configs" / "accelerate" / f"{config.launch}.yaml"
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch)]
-    _run(command, [str(SCRIPTS / "train.py")], words)
+    _run([*command, str(SCRIPTS / "train.py"), *words])
     aside = folder / "aside"
     shutil.rmtree(aside, ignore_errors=True)
     _run([sys.executable, str(SCRIPTS / "export.py"), f"run={folder / 'run'}", f"output={aside}"])
@@ -209,9 +204,7 @@ def _trained(folder: Path, start: Path, row: Row, config: AblateConfig) -> Path:
 
 def _with_attention(weights: Path, folder: Path, attention: str) -> Path:
     """The same weights under another attention, in ``folder``."""
-    from flowact.pipeline import (
-        FlowActPipeline,  # which words on the command line need not wait for
-    )
+    from flowact.pipeline import FlowActPipeline  # takes a while; every command imports this file
 
     if not folder.is_dir():
         pipeline = FlowActPipeline.from_pretrained(weights)
@@ -223,13 +216,7 @@ def _with_attention(weights: Path, folder: Path, attention: str) -> Path:
     return folder
 
 
-def _run(*parts: Sequence[str]) -> None:
-    command = list(_words(parts))
+def _run(command: list[str]) -> None:
     ended = subprocess.run(command, check=False)
     if ended.returncode:
         raise ValueError(f"{' '.join(command)} has ended with {ended.returncode}")
-
-
-def _words(parts: Sequence[Sequence[str]]) -> Iterator[str]:
-    for part in parts:
-        yield from part

@@ -20,12 +20,12 @@ from flowact.training.distill_settings import (
     GuidanceConfig,
     StepsConfig,
 )
-from flowact.training.levels import draw_levels
 from flowact.training.objective import Draws
 from flowact.training.objectives.guidance import guided_velocity
 from flowact.training.objectives.steps import Jump, one_call
 from flowact.training.stream_model import StreamModel
 from flowact.training.tasks import Task, clean_buffer
+from flowact.training.window_loss import stream_levels
 from flowact.training.window_start import load_start
 
 
@@ -57,14 +57,13 @@ def report_distillation(config: DistillationConfig) -> dict[str, Any]:
         for settings, path in ((model, config.weights), (taught, config.teacher))
     ]
     student, teacher = (StreamModel.of(start.network).to(device).eval() for start in starts)
-    made_by = starts[0].made_by
     data = WindowDataset(
         dict.fromkeys(folders, 1.0),
         model.geometry,
         replace(UNDROPPED, start=(0.0,) * model.geometry.depth),
         1,
         config.seed,
-        made_by=made_by,
+        made_by=starts[0].made_by,
         long_term_stride=model.stream.long_term_stride,
     )
     windows = [data[sample].to(device) for sample in range(config.windows)]
@@ -88,16 +87,13 @@ def _guidance(
     """By scales: the student's error, in three passes' and in two's, of what guidance changes."""
     pairs = [(s, s) for s in config.scales]
     pairs += [(s, 1.0) for s in config.scales] + [(1.0, s) for s in config.scales]
-    levels = GuidanceConfig().levels
     sums: dict[tuple[float, float], list[Tensor]] = {pair: [] for pair in pairs}
     for sample, window in enumerate(windows):
         draws = Draws(config.seed, "distillation report", 0, (sample,))
         clean = clean_buffer(window, Task.STREAM, model.geometry)
-        size = model.geometry.chunk_latents
-        ages = range(clean.latents.shape[2] // size - 1, -1, -1)
-        drawn = draw_levels(levels, draws, ages, model.geometry.depth, model.stream.shift)
+        levels = stream_levels(clean.latents.shape[2], draws, model, GuidanceConfig().levels)
         noise = draws.normal("noise", tuple(clean.latents.shape[1:])).to(clean.latents.device)
-        noisy = clean.noised(noise, drawn.repeat_interleave(size, dim=1).to(noise.device))
+        noisy = clean.noised(noise, levels.to(noise.device))
         plain = teacher(noisy)
         for pair in pairs:
             scales = noise.new_tensor([pair])

@@ -28,7 +28,7 @@ from flowact.models.rope import rotary, rotate
 from flowact.models.text_encoder import TextInputs
 from flowact.settings import LayerKind, TransformerConfig
 
-# Nearer to 0 a velocity is not divided by its level: what the layers get wrong would be all of it.
+# A velocity is a difference over its level; nearer to 0 it would hold the layers' errors alone.
 LEAST_LEVEL = 0.05
 
 

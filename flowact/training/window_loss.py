@@ -13,7 +13,7 @@ from flowact.training.levels import draw_levels
 from flowact.training.objective import Draws, Losses
 from flowact.training.tasks import Task, clean_buffer, draw_task
 from flowact.training.window_model import Buffer
-from flowact.training.window_settings import AutoregressiveConfig, FocusConfig
+from flowact.training.window_settings import AutoregressiveConfig, FocusConfig, LevelsConfig
 
 Velocity = Callable[[Buffer], Tensor]
 
@@ -42,7 +42,7 @@ def flow_matching(
         low, high = config.tasks.refinement_levels
         levels = low + (high - low) * draws.uniform("refinement level", (1,))
     else:
-        levels = _stream_levels(clean.latents.shape[2], draws, model, config)
+        levels = stream_levels(clean.latents.shape[2], draws, model, config.levels)
     noisy = clean.noised(noise, levels.to(noise.device))
     if target is None:
         wanted = flow.velocity(clean.latents, noise)
@@ -76,13 +76,11 @@ def _cell_weights(maps: Tensor, config: FocusConfig) -> Tensor:
     return weighted / (1 + factors.sum())
 
 
-def _stream_levels(
-    latents: int, draws: Draws, model: ModelConfig, config: AutoregressiveConfig
-) -> Tensor:
+def stream_levels(latents: int, draws: Draws, model: ModelConfig, config: LevelsConfig) -> Tensor:
     """Levels [B, latents], the same for the latents of a chunk."""
     size = model.geometry.chunk_latents
     ages = range(latents // size - 1, -1, -1)
-    levels = draw_levels(config.levels, draws, ages, model.geometry.depth, model.stream.shift)
+    levels = draw_levels(config, draws, ages, model.geometry.depth, model.stream.shift)
     return levels.repeat_interleave(size, dim=1)
 
 

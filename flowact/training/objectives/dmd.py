@@ -49,6 +49,7 @@ class Dmd(AudioMotion):
 
     name = "dmd"
     config: DmdConfig
+    trained = ("fake", "model")
 
     def __init__(
         self,
@@ -61,12 +62,8 @@ class Dmd(AudioMotion):
         made_by: Mapping[str, Mapping[str, Any]] | None = None,
         weights: str | None = None,
     ) -> None:
-        student = guided_student(network)
-        super().__init__(student, model, config, micro_batch, seed, made_by, weights)
-        fake = guided(network)
-        self._prepare(fake)
-        self.networks = {"fake": fake, "model": student, "teacher": guided(teacher)}
-        self.trained = ("fake", "model")
+        self._teacher = teacher
+        super().__init__(network, model, config, micro_batch, seed, made_by, weights)
         self.rates = {"fake": config.fake_rate}
         self._recent: dict[str, deque[float]] = {"motion": deque(), "variance": deque()}
 
@@ -126,6 +123,10 @@ class Dmd(AudioMotion):
             # The image is not repaired; but all processes have to make the same calls.
             return losses if jump.made else Losses(0 * losses.total)
         return self._generator_loss(batch, draws)
+
+    def _roles(self, network: WindowModel) -> dict[str, WindowModel]:
+        student, fake = guided_student(network), guided(network)
+        return {"fake": fake, "model": student, "teacher": guided(self._teacher)}
 
     def _chunks(self) -> int:
         return self.config.ticks + self.model.geometry.depth - 1

@@ -5,8 +5,6 @@ two or three passes, on stage 2's windows with all of their level patterns.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +13,6 @@ from flowact.data.data_folder import Windows
 from flowact.diffusion.flow import expand
 from flowact.diffusion.guidance import UncondGuidance
 from flowact.pipeline import FlowActPipeline
-from flowact.settings import ModelConfig
 from flowact.training.distill_settings import GuidanceConfig
 from flowact.training.objective import Draws, Losses
 from flowact.training.objectives.audio_motion import AudioMotion, draw_lags, heard_late
@@ -35,19 +32,8 @@ class GuidanceDistillation(AudioMotion):
     name = "guidance"
     config: GuidanceConfig
 
-    def __init__(
-        self,
-        network: WindowModel,
-        model: ModelConfig,
-        config: GuidanceConfig,
-        micro_batch: int,
-        seed: int,
-        made_by: Mapping[str, Mapping[str, Any]] | None = None,
-        weights: str | None = None,
-    ) -> None:
-        student = guided_copy(network)
-        super().__init__(student, model, config, micro_batch, seed, made_by, weights)
-        self.networks["teacher"] = network
+    def _roles(self, network: WindowModel) -> dict[str, WindowModel]:
+        return {"model": guided_copy(network), "teacher": network}
 
     def loss(self, role: str, batch: Windows, draws: Draws) -> Losses:
         student, teacher = self.networks[role], self.networks["teacher"]

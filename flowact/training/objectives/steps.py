@@ -4,9 +4,7 @@ Teacher and student are ticks of the same streams: the teacher's of m micro-step
 one. The student learns to land where the teacher does (Salimans and Ho, arXiv 2202.00512).
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,19 +38,8 @@ class StepDistillation(AudioMotion):
     name = "steps"
     config: StepsConfig
 
-    def __init__(
-        self,
-        network: WindowModel,
-        model: ModelConfig,
-        config: StepsConfig,
-        micro_batch: int,
-        seed: int,
-        made_by: Mapping[str, Mapping[str, Any]] | None = None,
-        weights: str | None = None,
-    ) -> None:
-        student, teacher = guided_student(network), guided(network)
-        super().__init__(student, model, config, micro_batch, seed, made_by, weights)
-        self.networks["teacher"] = teacher
+    def _roles(self, network: WindowModel) -> dict[str, WindowModel]:
+        return {"model": guided_student(network), "teacher": guided(network)}
 
     def loss(self, role: str, batch: Windows, draws: Draws) -> Losses:
         student, teacher = self.networks[role], self.networks["teacher"]

@@ -29,7 +29,7 @@ class WindowObjective(Objective[Windows]):
     """Flow matching on windows.
 
     Args:
-        network: of the role "model".
+        network: that the run begins with.
         model: what it was built from.
         config: of the stage.
         micro_batch, seed: of the run.
@@ -41,6 +41,7 @@ class WindowObjective(Objective[Windows]):
     """
 
     hears: ClassVar[bool]
+    trained: tuple[str, ...] = ("model",)
 
     def __init__(
         self,
@@ -54,9 +55,10 @@ class WindowObjective(Objective[Windows]):
     ) -> None:
         self.model = model
         self.config = config
-        self._prepare(network)
-        self.networks = {"model": network}
-        self.trained = ("model",)
+        networks = self._roles(network)
+        self.networks = {**networks}
+        for role in self.trained:
+            self._prepare(networks[role])
         self.averaged = {"model": config.average}
         windows = WindowDataset(
             config.mix,
@@ -71,7 +73,7 @@ class WindowObjective(Objective[Windows]):
         )
         self.dataset = with_generated_memory(windows, config.generated_memory, seed)
         self._preview = (
-            WindowPreview(network, self._install, Path(weights), config.preview)
+            WindowPreview(networks["model"], self._install, Path(weights), config.preview)
             if weights
             else None
         )
@@ -101,6 +103,10 @@ class WindowObjective(Objective[Windows]):
 
     def loss(self, role: str, batch: Windows, draws: Draws) -> Losses:
         return flow_matching(self.networks[role], batch, draws, self.model, self.config)
+
+    def _roles(self, network: WindowModel) -> dict[str, WindowModel]:
+        """The network of each role, of the one that the run begins with."""
+        return {"model": network}
 
     def _prepare(self, network: WindowModel) -> None:
         """Have a network trained as the stage's settings say."""
