@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the demo from nothing, and measures it: a world of actors, the autoencoder, the text
-# encoder, stages 1 and 2, and the three of distillation.
+# encoder, the audio adapter's hearing, stages 1 and 2, and the three of distillation.
 #
 #   bash scripts/train_demo.sh output=outputs/demo minutes=180 [clips=800] [launch=cpu2] [autoencoder=DIR]
 #
@@ -110,11 +110,12 @@ else
     # Single frames teach most of it, at half the price of clips; crops teach it mouths and hands in
     # motion.
     train stills vae 13 vae.images=1000000000
-    train crops vae 18 vae.images=0 vae.crop=64 "weights=$output/stills.weights"
+    train crops vae 15 vae.images=0 vae.crop=64 "weights=$output/stills.weights"
     train stage0 vae 9 vae.images=0 "weights=$output/crops.weights"
 fi
 
 train text text 3 "weights=$output/stage0.weights"
+train speech speech 3 "weights=$output/text.weights"
 
 # Voices of both synthesisers, where there are both: each has what the other's lack.
 best=$(python -c "from flowact.data.actors.speech import best_synthesiser; print(best_synthesiser())")
@@ -132,7 +133,7 @@ done
 data="folders=[${folders#,}]"
 
 # Each stage goes on with memory as the model before it makes it.
-train stage1a autoregressive 6 "weights=$output/text.weights" "autoregressive.$data"
+train stage1a autoregressive 6 "weights=$output/speech.weights" "autoregressive.$data"
 generate stage1a
 train stage1 autoregressive 5 "weights=$output/stage1a.weights" "autoregressive.$data" \
     autoregressive.generated_memory=0.5

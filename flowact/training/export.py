@@ -8,6 +8,7 @@ from flowact.pipeline import FlowActPipeline
 from flowact.training.checkpoint import load_network
 from flowact.training.settings import TrainConfig
 from flowact.training.stages import build
+from flowact.training.window_start import begun_with
 
 
 def export(
@@ -29,11 +30,7 @@ def export(
     for role in objective.trained:
         name = f"{role}_average" if role in objective.averaged else role
         load_network(checkpoint, name, objective.networks[role])
-    pipeline = (
-        FlowActPipeline.from_pretrained(config.weights)
-        if config.weights
-        else FlowActPipeline.untrained(config.model, config.seed)
-    )
+    pipeline = begun_with(config)
     objective.install(pipeline)
     pipeline.cast(dtype).save_pretrained(output)
     return pipeline

@@ -11,6 +11,7 @@ from flowact.training.objectives.audio_motion import build_audio_motion
 from flowact.training.objectives.autoregressive import build_autoregressive
 from flowact.training.objectives.dmd import build_dmd
 from flowact.training.objectives.guidance import build_guidance
+from flowact.training.objectives.speech import build_speech
 from flowact.training.objectives.steps import build_steps
 from flowact.training.objectives.text import build_text
 from flowact.training.objectives.vae import build_vae
@@ -19,6 +20,7 @@ from flowact.training.settings import TrainConfig
 STAGES: dict[str, Callable[[TrainConfig], Objective[Any]]] = {
     "vae": build_vae,
     "text": build_text,
+    "speech": build_speech,
     "autoregressive": build_autoregressive,
     "audio_motion": build_audio_motion,
     "guidance": build_guidance,

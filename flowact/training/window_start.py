@@ -17,6 +17,7 @@ from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.pipeline import FlowActPipeline
 from flowact.settings import ModelConfig, StreamSettings, TransformerConfig
 from flowact.training.cached_text import CachedText
+from flowact.training.settings import TrainConfig
 from flowact.training.stream_model import StreamModel
 from flowact.training.window_model import WindowModel
 
@@ -63,6 +64,17 @@ def load_start(
     else:
         text_encoder = CachedText(folders, encoders.made_by("text"))
     return WindowStart(WindowModel(transformer, text_encoder, model.geometry), model, made_by)
+
+
+def begun_with(config: TrainConfig) -> FlowActPipeline:
+    """All parts of the model that a run begins with, in float32 on the CPU.
+
+    Raises:
+        ValueError: the weights cannot be loaded, or the preset exists with its weights only.
+    """
+    if config.weights:
+        return FlowActPipeline.from_pretrained(config.weights)
+    return FlowActPipeline.untrained(config.model, config.seed)
 
 
 def guided_copy(network: WindowModel) -> WindowModel:

@@ -15,6 +15,7 @@ KILLS = {
     "vae": Kill.SAVE,
     "vae_decoder": Kill.STEP,
     "text": Kill.STEP,
+    "speech": Kill.STEP,
     "autoregressive": Kill.STEP,
     "audio_motion": Kill.SAVE,
     "guidance": Kill.STEP,
