@@ -230,6 +230,7 @@ class MakeActorsConfig:
 class Suite(Enum):
     actors = "actors"
     video = "video"
+    voices = "voices"
 
 
 class Mouth(Enum):
@@ -248,7 +249,9 @@ class EvaluateConfig:
         videos: a folder of videos, or one file; of actors, named by the ids of their clips.
         model: instead of ``videos``, the preset that streams actors, who are made first.
         weights: instead of ``model``, a folder saved by ``FlowActPipeline``.
-        suite: actors, whose truth is known, or video, for any others.
+        suite: actors, whose truth is known; video, for any others; or, of a model, voices, which
+            are recordings that actors say, by their sound alone.
+        voices: with suite=voices, the folder of recordings.
         output: the .json to write; plots are put beside it, and what is made in a folder of its
             name, from which a run that was stopped goes on.
         truth: the folder that scripts/make_actors.py wrote; None if ``videos`` is that.
@@ -276,6 +279,7 @@ class EvaluateConfig:
     model: ModelConfig | None = None
     weights: str | None = None
     suite: Suite
+    voices: str | None = None
     output: str
     truth: str | None = None
     probe: str | None = None
@@ -309,17 +313,30 @@ class EvaluateConfig:
             )
         if self.suite is Suite.video and self.truth is not None:
             raise ValueError(f"truth={self.truth} is for suite=actors; leave it out")
-        read = self.suite is Suite.actors or self.mouth is Mouth.probe
-        if read and self.mouth_box is not None:
+        if self.suite is Suite.voices and self.videos is not None:
+            raise ValueError("suite=voices measures a model; give weights=DIR instead of videos")
+        if (self.suite is Suite.voices) != (self.voices is not None):
+            raise ValueError(
+                f"suite is {self.suite.name} and voices is {self.voices}; "
+                "give suite=voices voices=DIR together, or neither"
+            )
+        if self.probed and self.mouth_box is not None:
             raise ValueError("mouth_box is for suite=video mouth=motion; leave it out")
-        if not read and self.probe is not None:
+        if not self.probed and self.probe is not None:
             raise ValueError(
                 f"probe={self.probe} reads actors only; add mouth=probe or leave it out"
             )
 
+    @property
+    def probed(self) -> bool:
+        """Whether the probe reads the videos, which show actors then."""
+        return self.suite is not Suite.video or self.mouth is Mouth.probe
+
     def _check_model(self) -> None:
-        if self.suite is not Suite.actors:
-            raise ValueError(f"suite={self.suite.name} measures videos; a model's is suite=actors")
+        if self.suite is Suite.video:
+            raise ValueError(
+                "suite=video measures videos; a model's is suite=actors, or suite=voices voices=DIR"
+            )
         if self.truth is not None:
             raise ValueError(f"truth={self.truth} is for videos=...; a model's actors are made")
         if not self.columns or not set(self.columns) <= set(COLUMNS):

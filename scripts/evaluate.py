@@ -3,11 +3,13 @@
     python scripts/evaluate.py videos=FILE_OR_DIR suite=actors output=scores.json [truth=DIR]
     python scripts/evaluate.py videos=FILE_OR_DIR suite=video output=scores.json
     python scripts/evaluate.py weights=DIR suite=actors clips=40 seconds=20 output=scores.json
+    python scripts/evaluate.py weights=DIR suite=voices voices=DIR clips=6 output=voices.json
 
 Prints a table with 95 % confidence intervals, writes the same as JSON, and plots beside it. With
 weights (or model=PRESET) it makes actors and streams each from its first frame, sound and captions;
 the table then begins with their truth and with the autoencoder's round trip, the ceiling. The
-videos stay in a folder beside the output, and the same words again go on from there.
+videos stay in a folder beside the output, and the same words again go on from there. With
+suite=voices the actors also say the recordings in a folder, and all are measured by their sound.
 """
 
 import json

@@ -29,8 +29,27 @@ from flowact.streaming.state import Conditions, FinishedChunk, StreamState, Tick
 
 
 @dataclass(frozen=True)
+class Scene:
+    """What is streamed.
+
+    Attributes:
+        id: of the video that is written.
+        clip: whose first frame is the image, and whose motion seed draws the noise.
+        sound: the file that is heard.
+        intervals: with what is told, and when.
+        frames: of the video.
+    """
+
+    id: str
+    clip: Clip
+    sound: Path
+    intervals: tuple[Interval, ...]
+    frames: int
+
+
+@dataclass(frozen=True)
 class ActorStreamer:
-    """Streams clips of actors as a user would, or sends them through the autoencoder alone.
+    """Streams actors as a user would, or sends their clips through the autoencoder alone.
 
     Attributes:
         pipeline: the model.
@@ -45,44 +64,55 @@ class ActorStreamer:
     threads: int | None = None
 
     def make(self, clips: Sequence[Clip], folder: Path, round_trip: bool = False) -> None:
-        """Write FOLDER/ID.mp4 of each clip, under a progress bar; those that are there are kept.
-
-        The model is told what the truth's files tell: the picture of frame 0, the sound, and the
-        caption of each interval from its start on. Its noise is drawn by the clip's motion seed.
+        """Stream clips as their truth's files tell them: first frame, sound and captions.
 
         Args:
             round_trip: instead of the model's, the truth's own latents leave the stream: what is
                 seen then is the autoencoder's error alone.
         """
+        scenes = [
+            Scene(clip.id, clip, self.truth / clip.video, clip.intervals, clip.frames)
+            for clip in clips
+        ]
+        self.stream(scenes, folder, round_trip)
+
+    def stream(self, scenes: Sequence[Scene], folder: Path, round_trip: bool = False) -> None:
+        """Write FOLDER/ID.mp4 of each scene, under a progress bar; those that are there are kept.
+
+        Each caption is told from the start of its interval on. ``round_trip`` as in ``make``.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        missing = [clip for clip in clips if not (folder / f"{clip.id}.mp4").is_file()]
-        total, to_do = (sum(clip.frames for clip in some) for some in (clips, missing))
+        missing = [scene for scene in scenes if not (folder / f"{scene.id}.mp4").is_file()]
+        total, to_do = (sum(scene.frames for scene in some) for some in (scenes, missing))
         with tqdm(
             total=total, initial=total - to_do, unit="frame", desc=folder.name, disable=None
         ) as bar:
-            for clip in missing:
-                aside = folder / f".{clip.id}.mp4"
-                for frames in self._stream(clip, aside, round_trip):
+            for scene in missing:
+                aside = folder / f".{scene.id}.mp4"
+                for frames in self._write(scene, aside, round_trip):
                     bar.update(frames)
-                aside.replace(folder / f"{clip.id}.mp4")
+                aside.replace(folder / f"{scene.id}.mp4")
 
-    def _stream(self, clip: Clip, output: Path, round_trip: bool) -> Iterator[int]:
+    def _write(self, scene: Scene, output: Path, round_trip: bool) -> Iterator[int]:
         model, geometry = self.pipeline.config, self.pipeline.config.geometry
-        video = self.truth / clip.video
-        session = self._session(clip)
+        session = self._session(scene)
         if round_trip:
-            frames = np.concatenate(list(read_frames(open_video(video))))
+            frames = np.concatenate(list(read_frames(open_video(scene.sound))))
             session.sampler = TrueSampler(session.sampler, true_latents(self.pipeline, frames))
         # AAC's last packet is longer than the clip: the file that is written ends with the picture.
-        sound = first_samples(self.pipeline.blocks(video), clip.frames * geometry.frame_samples)
-        writer = VideoWriter(output, model.height, model.width, geometry.fps, video, metadata={})
+        samples = scene.frames * geometry.frame_samples
+        sound = first_samples(self.pipeline.blocks(scene.sound), samples)
+        writer = VideoWriter(
+            output, model.height, model.width, geometry.fps, scene.sound, metadata={}
+        )
         with closing(write_stream(Engine(session, threads=self.threads), sound, writer)) as written:
             yield from written
 
-    def _session(self, clip: Clip) -> Session:
+    def _session(self, scene: Scene) -> Session:
+        clip = scene.clip
         assert clip.seeds is not None, "actors have seeds"
         first = next(read_frames(open_video(self.truth / clip.video), block=1))[0]
-        prompts = schedule(clip.intervals, self.pipeline.config.geometry)
+        prompts = schedule(scene.intervals, self.pipeline.config.geometry)
         return self.pipeline.session(
             Image.fromarray(first), prompts, seeds=(clip.seeds["motion"],), stream=self.settings
         )

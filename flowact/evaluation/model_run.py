@@ -8,12 +8,15 @@ from flowact.data.actors.dataset import Recipe, write_dataset
 from flowact.data.claim import claim
 from flowact.data.manifest import read_manifest
 from flowact.evaluation.actor_streams import ActorStreamer
-from flowact.evaluation.suites import ActorSuite, Evaluation, measure
+from flowact.evaluation.suites import ActorSuite, Evaluation, VideoSuite, measure
+from flowact.evaluation.takes import file_hash
+from flowact.evaluation.voices import find_recordings, said_by
 from flowact.index import read_index
-from flowact.runs import COLUMNS, EvaluateConfig, MakeActorsConfig, RunConfig
+from flowact.runs import COLUMNS, EvaluateConfig, MakeActorsConfig, Mouth, RunConfig, Suite
 from flowact.runtime import load_pipeline, weights_name
 
 TRUTH, ROUND_TRIP, MODEL = COLUMNS
+VOICES = "voices"
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class ModelRun:
     """What was found of a model.
 
     Attributes:
-        columns: those of ``COLUMNS`` that were asked for, in their order.
+        columns: those of ``COLUMNS`` that were asked for, in their order; then the voices.
         folder: holds the videos of each column in a folder of its name.
         streamed: what made the streams, as JSON holds it.
     """
@@ -35,9 +38,10 @@ def evaluate_model(config: EvaluateConfig) -> ModelRun:
     """Make the actors, stream them, and measure; files that an earlier run completed are kept.
 
     Raises:
-        ValueError: a setting is out of range, the weights cannot be loaded, or the folder of the
-            output's name holds what other settings made.
+        ValueError: a setting is out of range, the weights or a voice cannot be loaded, or the
+            folder of the output's name holds what other settings made.
     """
+    recordings = find_recordings(config.voices) if config.voices is not None else []
     run = _run_config(config)
     pipeline = load_pipeline(run)
     settings = config.stream.over(pipeline.config.stream)
@@ -60,17 +64,37 @@ def evaluate_model(config: EvaluateConfig) -> ModelRun:
         "precision": str(pipeline.transformer.dtype).removeprefix("torch."),
         "stream": asdict(settings) | {"update": settings.update.name},
     }
+    if recordings:
+        streamed["voices"] = {path.name: file_hash(path) for path in recordings}
     claim(folder, streamed)
     write_dataset(folder / TRUTH, recipe, config.workers)
-    suite = ActorSuite(replace(config, model=None, weights=None, videos=str(folder / TRUTH)))
     clips = read_manifest(folder / TRUTH)
+    scenes = said_by(clips, recordings, run.model.geometry)
     streamer = ActorStreamer(pipeline, folder / TRUTH, settings, config.threads)
     columns = [column for column in COLUMNS if column in config.columns]
     for column in columns:
         if column != TRUTH:
             streamer.make(clips, folder / column, round_trip=column == ROUND_TRIP)
+    if scenes:
+        streamer.stream(scenes, folder / VOICES)
+        columns = [*columns, VOICES]
+    suite = _suite(config, folder / TRUTH)
     found = {name: measure(suite, folder / name, config.seed) for name in columns}
     return ModelRun(found, folder, streamed)
+
+
+def _suite(config: EvaluateConfig, truth: Path) -> ActorSuite | VideoSuite:
+    """Of voices whose mouths nobody knows, actors are asked no more than those voices are."""
+    read = replace(
+        config,
+        suite=Suite.actors if config.voices is None else Suite.video,
+        mouth=Mouth.probe,
+        voices=None,
+        model=None,
+        weights=None,
+        videos=str(truth),
+    )
+    return ActorSuite(read) if config.voices is None else VideoSuite(read)
 
 
 def _run_config(config: EvaluateConfig) -> RunConfig:

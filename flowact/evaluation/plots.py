@@ -35,10 +35,10 @@ def draw(found: Evaluation, output: Path) -> list[Path]:
 
 
 def draw_frames(columns: Mapping[str, Evaluation], output: Path) -> Path:
-    """Save frames of the first clips, a row for each of the columns; the picture's path."""
+    """Save frames of the last column's first clips, above them what other columns have of them."""
     of_columns = [{take.id: take.video.path for take in c.takes} for c in columns.values()]
-    ids = [id for id in of_columns[0] if all(id in paths for paths in of_columns)]
-    rows = [sheet([paths[id] for paths in of_columns]) for id in ids[:CLIPS]]
+    ids = list(of_columns[-1])[:CLIPS]
+    rows = [sheet([paths[id] for paths in of_columns if id in paths]) for id in ids]
     path = output.with_name(f"{output.stem}-frames.png")
     Image.fromarray(np.concatenate(rows)).save(path)
     return path

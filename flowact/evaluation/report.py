@@ -20,7 +20,7 @@ from flowact.evaluation.probe import SHIPPED, load_probe
 from flowact.evaluation.statistics import CONFIDENCE, RESAMPLES, Estimate
 from flowact.evaluation.suites import Evaluation
 from flowact.evaluation.takes import file_hash
-from flowact.runs import EvaluateConfig, Mouth, Suite
+from flowact.runs import EvaluateConfig
 
 # What the reader must know of a number to read it: its ideal, or its direction. In the order of the
 # table, which the first clip's lack of speech must not change.
@@ -103,7 +103,7 @@ def made_by(config: EvaluateConfig) -> dict[str, Any]:
         "versions": versions | {"python": platform.python_version()},
         "interval": interval,
     }
-    if config.suite is Suite.actors or config.mouth is Mouth.probe:
+    if config.probed:
         path = Path(config.probe or SHIPPED)
         told["probe"] = {"sha256": file_hash(path), "measured": load_probe(path).measured}
     return told

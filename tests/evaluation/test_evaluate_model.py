@@ -174,6 +174,48 @@ def test_the_model_hears_what_the_video_plays(tiny_pipeline, run, tmp_path):
         assert torch.equal(joined, torch.arange(min(samples, 9)))
 
 
+def test_recordings_are_said_by_actors_and_measured_by_their_sound(config, tmp_path, write_wav):
+    voices = tmp_path / "voices"
+    voices.mkdir()
+    for name, seconds in (("long.wav", 2.5), ("short.wav", 1.0), ("other.WAV", 2.0)):
+        write_wav(tone(seconds)).rename(voices / name)
+    (voices / "notes.txt").write_text("no sound")
+    config = replace(
+        config,
+        suite=Suite.voices,
+        voices=str(voices),
+        columns=("truth", "model"),
+        output=str(tmp_path / "scores.json"),
+    )
+    run = evaluate_model(config)
+    assert list(run.columns) == ["truth", "model", "voices"]
+    lengths = {p.name: len(frames_of(p)) for p in (run.folder / "voices").iterdir()}
+    assert lengths == {"long.wav.mp4": 63, "short.wav.mp4": 25, "other.WAV.mp4": 50}
+    told = json.loads(json.dumps(describe_model(run, config), allow_nan=False))
+    assert told["measured"] == "voices"
+    assert "lip_sync_r" not in told["ceilings"]["truth"]["scores"]  # asked of all columns alike
+    assert set(told["made_by"]["streamed"]["voices"]) == {"long.wav", "other.WAV", "short.wav"}
+    assert "probe" in told["made_by"]
+    picture = Image.open(draw_frames(run.columns, tmp_path / "scores.json"))
+    assert picture.height == 3 * 32  # voices, pixels: no actor of the other columns is one of them
+    write_wav(tone(1.2)).rename(voices / "short.wav")
+    with pytest.raises(ValueError, match=r"was made with voices .*name another output"):
+        evaluate_model(config)
+
+
+def tone(seconds):
+    return 0.2 * np.sin(2 * np.pi * 200 * np.arange(round(16_000 * seconds)) / 16_000)
+
+
+@pytest.mark.parametrize(("files", "message"), [(None, "is no folder"), ([], "holds no sound")])
+def test_voices_that_are_not_there_are_named(config, tmp_path, files, message):
+    voices = tmp_path / "voices"
+    if files is not None:
+        voices.mkdir()
+    with pytest.raises(ValueError, match=message):
+        evaluate_model(replace(config, suite=Suite.voices, voices=str(voices)))
+
+
 def test_the_share_of_the_ceiling_and_a_low_ceiling_are_told():
     def column(lip_sync_r):
         score = Estimate(mean=lip_sync_r, low=0.1, high=1.0, n=3)
@@ -197,6 +239,9 @@ def test_the_share_of_the_ceiling_and_a_low_ceiling_are_told():
         ([], "there is nothing; give one of videos=FILE_OR_DIR, model=PRESET and weights=DIR"),
         (["weights=w", "model=demo"], "model=demo describes an untrained model"),
         (["weights=w", "suite=video"], "suite=video measures videos"),
+        (["weights=w", "suite=voices"], "suite is voices and voices is None"),
+        (["weights=w", "voices=v"], "suite is actors and voices is v"),
+        (["videos=w", "suite=voices", "voices=v"], "suite=voices measures a model"),
         (["weights=w", "truth=t"], r"truth=t is for videos=\.\.\."),
         (["weights=w", "columns=[truht]"], r"columns is \['truht'\]; list some of"),
     ],
