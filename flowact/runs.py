@@ -106,12 +106,15 @@ class BenchmarkConfig(RunConfig):
     Attributes:
         output: the .json to write.
         seconds: length of the video; from 180 on, memory and drift are told too.
+        live: whether the sound comes as fast as it is spoken, no faster: how long frames are behind
+            what they show is told then.
         ticks: pairs of ticks compared with diffusers' model; 0 leaves the comparison out.
         steps: the same of training steps, forward and backward.
     """
 
     output: str
     seconds: float = 20.0
+    live: bool = False
     ticks: int = 50
     steps: int = 0
 

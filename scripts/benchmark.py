@@ -1,8 +1,10 @@
 """Measure a preset end to end on this machine: files in, file out, everything in the path.
 
     python scripts/benchmark.py model=demo output=bench.json [seconds=20]
+    python scripts/benchmark.py weights=DIR live=true stream.audio_lag=2 output=bench.json
 
-Prints a table and writes the same figures as JSON.
+Prints a table and writes the same figures as JSON. With live=true the sound comes as it is spoken,
+and ``reaction_s`` tells how long it takes to be seen.
 """
 
 import json

@@ -1,10 +1,13 @@
 """The speed of a preset, end to end, and against diffusers' model."""
 
+import itertools
 import os
 import platform
 import statistics
 import tempfile
+import time
 import wave
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,11 @@ import numpy as np
 import psutil
 import torch
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from flowact.evaluation.against_diffusers import compare_step, compare_tick
-from flowact.evaluation.latency import latency_report
+from flowact.evaluation.latency import latency_report, percentiles
 from flowact.geometry import Geometry
 from flowact.media.writer import VideoWriter
 from flowact.pipeline import FlowActPipeline
@@ -77,8 +81,11 @@ def _run(
     video = folder / "video.mp4"
     writer = VideoWriter(video, model.height, model.width, geometry.fps, sound, metadata={})
     process, resident, frames = psutil.Process(), [], 0
+    spoken, begun = pipeline.blocks(sound), time.perf_counter()
+    if config.live:
+        spoken = live(spoken, geometry, begun)
     bar = tqdm(total=geometry.frames(round(seconds * geometry.sample_rate)), disable=None)
-    with writer, bar, closing(engine.run(pipeline.blocks(sound))) as chunks:
+    with writer, bar, closing(engine.run(spoken)) as chunks:
         for chunk in chunks:
             with engine.timing.stage("write"):
                 writer.write(chunk[0].numpy())
@@ -87,9 +94,28 @@ def _run(
             resident.append(process.memory_info().rss / 2**20)
     report = latency_report(engine.timing, frames, geometry, settings)
     report |= describe(config, pipeline, engine.threads)
+    if config.live:
+        report["reaction_s"] = percentiles(reactions(engine.timing.emitted, geometry, begun))
     if seconds >= LONG:
         report |= endurance(engine.timing.tick_s, resident, geometry)
     return report
+
+
+def live(blocks: Iterable[Tensor], geometry: Geometry, begun: float) -> Iterator[Tensor]:
+    """The samples of ``blocks`` as somebody speaks them who ``begun`` then, a frame's at a time."""
+    spoken = 0
+    for frame in itertools.chain.from_iterable(b.split(geometry.frame_samples) for b in blocks):
+        spoken += len(frame)
+        time.sleep(max(0.0, begun + spoken / geometry.sample_rate - time.perf_counter()))
+        yield frame
+
+
+def reactions(emitted: Sequence[float], geometry: Geometry, begun: float) -> list[float]:
+    """Seconds from the first sample of each chunk, as it is spoken, to the frame that shows it.
+
+    What is said later in a chunk is shown sooner, by up to a chunk less a frame.
+    """
+    return [moment - begun - c * geometry.chunk_seconds for c, moment in enumerate(emitted)]
 
 
 def endurance(ticks: list[float], resident: list[float], geometry: Geometry) -> dict[str, float]:

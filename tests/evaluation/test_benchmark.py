@@ -9,11 +9,11 @@ import torch
 from tiny import tiny_config
 
 from flowact.evaluation.against_diffusers import compare_step, compare_tick
-from flowact.evaluation.benchmark import benchmark, endurance, write_babble
+from flowact.evaluation.benchmark import benchmark, endurance, live, reactions, write_babble
 from flowact.geometry import Geometry
 from flowact.media.audio import probe_audio, stream_audio
 from flowact.models.transformer import FlowActTransformer3DModel
-from flowact.runs import BenchmarkConfig, Precision
+from flowact.runs import BenchmarkConfig, Precision, StreamOverrides
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,30 @@ def test_the_report_has_the_keys_of_a_run(report):
     assert {"fps", "ttff_s", "tick_s", "stage_s", "deadline_misses", "peak_rss_mb"} <= set(report)
     assert set(report["stage_s"]) == {"condition", "denoise", "decode", "write"}
     assert all(seconds > 0 for seconds in report["stage_s"].values())
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+def test_nothing_is_shown_before_what_it_waits_for_is_spoken(lag):
+    """Audio of a chunk is needed when it is ``lag`` ticks old, and it leaves after three."""
+    seconds, geometry = 2.4, tiny_config().geometry
+    config = BenchmarkConfig(
+        model=tiny_config(),
+        output="unused.json",
+        seconds=seconds,
+        live=True,
+        ticks=0,
+        precision=Precision.fp32,
+        stream=StreamOverrides(audio_lag=lag),
+    )
+    told = benchmark(config)["reaction_s"]
+    needed = geometry.audio_end(geometry.depth - 1 - lag) / geometry.sample_rate
+    assert told["max"] >= needed  # the last chunks do not wait: the sound has ended
+    begun, spoken = 100.0, []
+    for frame in live([torch.zeros(900), torch.zeros(380)], geometry, begun):
+        spoken.append(len(frame))
+    assert spoken == [640, 260, 380]
+    emitted = [begun + 1.7, begun + 2.2]
+    assert reactions(emitted, geometry, begun) == pytest.approx([1.7, 1.72])
 
 
 def test_the_machine_is_named(report):
