@@ -83,6 +83,7 @@ def describe(found: Evaluation, config: EvaluateConfig) -> dict[str, Any]:
     return {
         "scores": dict(found.scores),
         "chance": found.chance,
+        "last_minute_and_first": dict(found.minutes),
         "confusion": {
             kind: {"classes": CLASSES[kind], "asked_by_seen": counts.tolist()}
             for kind, counts in found.confusion.items()
@@ -134,6 +135,12 @@ def _remarks(columns: Mapping[str, Evaluation], found: Evaluation) -> list[str]:
         f"{levels['commonest']:.3f} by the commonest"
         for kind, levels in found.chance.items()
     ]
+    if found.minutes:
+        lines.append(f"{'':22}{'first minute':>14}{'last minute':>14}{'difference':>12}")
+    for name, change in found.minutes.items():
+        figures = f"{change['first']['mean']:14.3f}{change['last']['mean']:14.3f}"
+        difference = change["difference"]
+        lines.append(f"{name:22}{figures}{difference['mean']:12.3f}{_interval(difference)}")
     if any(score["n"] == 1 for score in found.scores.values()):
         lines.append("a score of one clip has no interval")
     lines += [f"left out: {name}: {reason}" for name, reason in found.left_out.items()]

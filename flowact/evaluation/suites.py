@@ -16,6 +16,7 @@ from flowact.data.scan import scan_folder
 from flowact.evaluation.behaviour import chance, confusion
 from flowact.evaluation.diversity import TRACKS, condition, diversity
 from flowact.evaluation.metrics import ACTORS, ANY, CLASSES, Numbers, answers, numbers
+from flowact.evaluation.minutes import Change, changes
 from flowact.evaluation.mouth_region import Box
 from flowact.evaluation.probe import Probe, load_probe
 from flowact.evaluation.statistics import Estimate, estimate
@@ -37,6 +38,7 @@ class Evaluation:
             asked.
         clips: one row a video: its id, file and hash, and its numbers.
         left_out: by id, why a video was not measured.
+        minutes: by metric, the last minute of long videos of actors beside their first.
         takes: what was measured, for plots.
     """
 
@@ -45,6 +47,7 @@ class Evaluation:
     confusion: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     clips: list[dict[str, Any]] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    minutes: dict[str, Change] = field(default_factory=dict)
     takes: list[Take] = field(default_factory=list)
 
 
@@ -147,13 +150,14 @@ class ActorSuite:
         return take
 
     def conclude(self, found: Evaluation) -> None:
-        """Confusions over all intervals, and the diversity of conditions with several takes."""
+        """What is asked of all together: confusions, the diversity of takes, and the minutes."""
         takes = [take for take in found.takes if isinstance(take, ActorTake)]
         for kind, classes in CLASSES.items():
             if given := [answer for take in takes for answer in answers(take, kind)]:
                 found.confusion[kind] = confusion(given, len(classes))
                 found.chance[kind] = chance(found.confusion[kind])
         found.scores |= scores(diversities(takes), self._seed)
+        found.minutes = changes(takes, self._seed)
 
 
 def diversities(takes: Iterable[ActorTake]) -> list[Numbers]:

@@ -1,0 +1,64 @@
+"""The last minute beside the first: what changes is told, and nothing else."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from actor_takes import FPS, GEOMETRY, Actor
+
+from flowact.evaluation.metrics import ACTORS, numbers
+from flowact.evaluation.minutes import changes, part
+from flowact.evaluation.report import table
+from flowact.evaluation.suites import Evaluation
+
+SECONDS = 8
+
+
+@pytest.fixture(scope="module")
+def take():
+    return Actor(SECONDS * FPS).take()
+
+
+def test_a_part_that_is_all_is_the_same(take):
+    whole = part(take, slice(0, len(take.reading)))
+    assert numbers(whole, ACTORS) == numbers(take, ACTORS)
+
+
+def test_a_part_begins_anew(take):
+    """Its frames, its intervals in its own seconds, and its chunks where they were."""
+    start, stop = 50, 150
+    cut = part(take, slice(start, stop))
+    assert len(cut.appearance) == len(cut.reading) == len(cut.tracks) == cut.clip.frames == 100
+    assert np.array_equal(cut.tracks.mouth_open, take.tracks.mouth_open[start:stop])
+    assert cut.clip.intervals[0].start == 0
+    assert cut.clip.intervals[-1].end == (stop - start) / FPS
+    for interval in cut.clip.intervals:
+        middle = round((interval.start + interval.end) / 2 * FPS)
+        (of_whole,) = (i for i in take.clip.intervals if i.start <= (start + middle) / FPS < i.end)
+        assert (of_whole.state, of_whole.caption) == (interval.state, interval.caption)
+    assert (start + cut.chunk_offset) % GEOMETRY.chunk_frames == take.chunk_offset
+
+
+def test_what_changes_is_told(monkeypatch, take):
+    """A video whose second half is another tint: colours drift, lips do not."""
+    monkeypatch.setattr("flowact.evaluation.minutes.MINUTE", SECONDS / 2)
+    half = len(take.reading) // 2
+    lab = take.appearance.lab.copy()
+    lab[half:] += [0.0, 12.0, 0.0]
+    tinted = replace(take, appearance=replace(take.appearance, lab=lab))
+    found = changes([tinted, tinted], 0)
+    assert found["drift_colour"]["difference"]["mean"] > 8  # of 12, less what the arms hide
+    for name, change in found.items():
+        assert change["difference"]["mean"] == pytest.approx(
+            change["last"]["mean"] - change["first"]["mean"]
+        ), name
+    assert found["lip_sync_r"]["last"]["mean"] > 0.99
+    lines = table({"mean": Evaluation(scores={}, minutes=found)}).splitlines()
+    assert lines[1].split() == ["first", "minute", "last", "minute", "difference"]
+    assert lines[2].split()[:2] == ["lip_sync_r", f"{found['lip_sync_r']['first']['mean']:.3f}"]
+    plain = changes([take], 0)["drift_colour"]["difference"]["mean"]
+    assert abs(plain) < 3
+
+
+def test_short_videos_have_no_minutes(take):
+    assert changes([take], 0) == {}
