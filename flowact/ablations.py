@@ -6,17 +6,16 @@ of steps and a baseline.
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from flowact.data.claim import MADE_BY, claim
+from flowact.evaluation.statistics import interval
 from flowact.geometry import Geometry
 from flowact.settings import StreamSettings
+from flowact.subruns import SCRIPTS, run_script
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 TEACHER = ("stream.micro_steps=4", "stream.guidance=2")
 FREE = ("row", "output", "launch")  # what a row may be gone on with changed
 METRICS = ("lip_sync_r", "action_accuracy", "identity_top1", "drift_colour", "drift_identity")
@@ -139,15 +138,9 @@ def table(output: Path) -> str:
             report = json.loads(path.read_text())
             told = json.loads((output / name / MADE_BY).read_text())
             trained = f"{told['steps']} steps" if row.experiment else ""
-            cells = [_cell(report["scores"].get(metric)) for metric in METRICS]
+            cells = [interval(report["scores"].get(metric)) for metric in METRICS]
             lines.append(f"| {row.says} | {trained} | {_calls(report)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _cell(score: dict[str, Any] | None) -> str:
-    if score is None:
-        return ""
-    return f"{score['mean']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
 
 
 def _calls(report: dict[str, Any]) -> int:
@@ -173,7 +166,7 @@ def _do(name: str, row: Row, config: AblateConfig) -> None:
         weights = _trained(folder, weights, row, config)
     words = [f"weights={weights}", "suite=actors", "columns=[model]", f"output={scores}"]
     words += [f"clips={config.clips}", f"seconds={config.seconds}", f"seed={config.seed}"]
-    _run([sys.executable, str(SCRIPTS / "evaluate.py"), *words, *row.stream])
+    run_script("evaluate.py", [*words, *row.stream])
 
 
 def _trained(folder: Path, start: Path, row: Row, config: AblateConfig) -> Path:
@@ -193,11 +186,11 @@ def _trained(folder: Path, start: Path, row: Row, config: AblateConfig) -> Path:
         words += [f"dmd.teacher={Path(config.demo) / 'stage3a.weights'}"]
         words += [f"dmd.alone={config.steps // 10}"]
     launch = SCRIPTS.parent / "configs" / "accelerate" / f"{config.launch}.yaml"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch)]
-    _run([*command, str(SCRIPTS / "train.py"), *words])
+    launcher = ("-m", "accelerate.commands.launch", "--config_file", str(launch))
+    run_script("train.py", words, *launcher)
     aside = folder / "aside"
     shutil.rmtree(aside, ignore_errors=True)
-    _run([sys.executable, str(SCRIPTS / "export.py"), f"run={folder / 'run'}", f"output={aside}"])
+    run_script("export.py", [f"run={folder / 'run'}", f"output={aside}"])
     aside.rename(made)
     return made
 
@@ -214,9 +207,3 @@ def _with_attention(weights: Path, folder: Path, attention: str) -> Path:
         pipeline.save_pretrained(aside)
         aside.rename(folder)
     return folder
-
-
-def _run(command: list[str]) -> None:
-    ended = subprocess.run(command, check=False)
-    if ended.returncode:
-        raise ValueError(f"{' '.join(command)} has ended with {ended.returncode}")

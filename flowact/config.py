@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from flowact import runs, settings
 from flowact.ablations import AblateConfig
 from flowact.data import settings as data
+from flowact.sweeps import SweepConfig
 from flowact.training import settings as training
 from flowact.training.distill_settings import DistillationConfig
 from flowact.training.window_settings import GenerateLatentsConfig
@@ -43,6 +44,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "memory": runs.MemoryConfig,
     "report_distillation": DistillationConfig,
     "ablate": AblateConfig,
+    "sweep": SweepConfig,
 }
 
 ERRORS = (HydraException, OmegaConfBaseException)

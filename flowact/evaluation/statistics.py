@@ -42,6 +42,13 @@ def estimate(values: Sequence[float], *key: int | str) -> Estimate:
     return Estimate(mean=mean, low=float(low), high=float(high), n=len(clips))
 
 
+def interval(score: Estimate | None) -> str:
+    """As tables show it; empty where there is none."""
+    if score is None:
+        return ""
+    return f"{score['mean']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
+
+
 def correlation(a: ArrayLike, b: ArrayLike) -> float:
     """Pearson's r of two series [T]; 0 if either never changes: nothing goes along with it."""
     return float(correlations(np.asarray(a, np.float64), b))

@@ -1,0 +1,59 @@
+"""Every combination of settings is streamed once, and told."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from flowact.config import load_config
+from flowact.subruns import run_script
+from flowact.sweeps import METRICS, SweepConfig, sweep
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_pipeline, tmp_path_factory):
+    path = tmp_path_factory.mktemp("sweep") / "weights"
+    tiny_pipeline.save_pretrained(path)
+    return path
+
+
+def test_every_point_is_streamed_once_and_told(weights, tmp_path):
+    output = tmp_path / "sweep"
+    words = [f"weights={weights}", f"output={output}", "clips=1", "seconds=2"]
+    words += ["over=['audio_lag=0,2','micro_steps=1,2']"]
+    run_script("sweep.py", words)
+    names = [f"audio_lag={lag} micro_steps={m}" for lag in (0, 2) for m in (1, 2)]
+    told = {name: json.loads((output / f"{name}.json").read_text()) for name in names}
+    for name, report in told.items():
+        stream = report["made_by"]["streamed"]["stream"]
+        assert f"audio_lag={stream['audio_lag']} micro_steps={stream['micro_steps']}" == name
+    lines = (output / "table.md").read_text().splitlines()
+    assert lines[0].startswith("| `audio_lag` | `micro_steps` | `lip_sync_r` | ")
+    assert [line.split("|")[1:3] for line in lines[2:]] == [
+        [f" {lag} ", f" {m} "] for lag in (0, 2) for m in (1, 2)
+    ]
+    colour = told[names[3]]["scores"]["drift_colour"]["mean"]
+    assert f"{colour:.3f}" in lines[5].split("|")[3 + METRICS.index("drift_colour")]
+    assert Image.open(output / "sweep.png").width > 500
+
+    # More values of the same: what is there is not made again.
+    before = {path: path.stat().st_mtime_ns for path in output.glob("*.json")}
+    config = load_config("sweep", [*words[:-1], "over=['audio_lag=0,1,2']"], SweepConfig)
+    assert config.points == [("0",), ("1",), ("2",)]
+    with pytest.raises(ValueError, match=r"was made with clips 1; name another output"):
+        sweep(load_config("sweep", [*words[:2], "clips=2", *words[3:]], SweepConfig))
+    assert before == {path: path.stat().st_mtime_ns for path in output.glob("*.json")}
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ("over=[]", "over is empty"),
+        ("over=['audio_lags=0,1']", "over has 'audio_lags=0,1'; give NAME=VALUE,VALUE with one of"),
+        ("over=['audio_lag']", "over has 'audio_lag'"),
+        ("over=['audio_lag=0,,1']", "over has 'audio_lag=0,,1'"),
+    ],
+)
+def test_mistakes_are_named(over, message):
+    with pytest.raises(ValueError, match=message):
+        load_config("sweep", ["weights=w", "output=o", over], SweepConfig)
