@@ -110,6 +110,9 @@ class BenchmarkConfig(RunConfig):
             what they show is told then.
         ticks: pairs of ticks compared with diffusers' model; 0 leaves the comparison out.
         steps: the same of training steps, forward and backward.
+        plan: instead of running, what a tick of the preset costs and how fast that can be on GPUs;
+            any machine counts it.
+        text_tokens: of the prompt, in the plan.
     """
 
     output: str
@@ -117,9 +120,13 @@ class BenchmarkConfig(RunConfig):
     live: bool = False
     ticks: int = 50
     steps: int = 0
+    plan: bool = False
+    text_tokens: int = 1000
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.text_tokens < 1:
+            raise ValueError(f"text_tokens is {self.text_tokens}; it must be 1 or more")
         if not 0 < self.seconds < float("inf"):
             raise ValueError(f"seconds is {self.seconds}; it must be above 0")
         for name in ("ticks", "steps"):

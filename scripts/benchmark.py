@@ -2,9 +2,11 @@
 
     python scripts/benchmark.py model=demo output=bench.json [seconds=20]
     python scripts/benchmark.py weights=DIR live=true stream.audio_lag=2 output=bench.json
+    python scripts/benchmark.py model=hunyuan15_decoupled plan=true output=plan.json
 
 Prints a table and writes the same figures as JSON. With live=true the sound comes as it is spoken,
-and ``reaction_s`` tells how long it takes to be seen.
+and ``reaction_s`` tells how long it takes to be seen. With plan=true nothing runs: what a tick
+costs is counted, on any machine, and how fast that can be on a GPU.
 """
 
 import json
@@ -16,9 +18,15 @@ from flowact.runs import BenchmarkConfig
 
 def work(config: BenchmarkConfig) -> None:
     from flowact.evaluation.benchmark import benchmark
+    from flowact.evaluation.budget import markdown, plan
     from flowact.media.files import check_output
 
     output = check_output(config.output, suffix=".json")
+    if config.plan:
+        counted = plan(config)
+        output.write_text(json.dumps(counted, indent=2) + "\n")
+        print(markdown(counted))
+        return
     report = benchmark(config)
     output.write_text(json.dumps(report, indent=2) + "\n")
     for key, value in rows(report):

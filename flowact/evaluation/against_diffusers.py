@@ -32,7 +32,7 @@ def compare_tick(
     """
     base, flowact = _models(model, dtype, device)
     with torch.inference_mode(), device:
-        tick = _steady_tick(flowact, model)
+        tick = steady_tick(flowact, model, TEXT_TOKENS)
         call = _base_call(base, model, batch=1)
         return _in_turn(tick, call, device, pairs)
 
@@ -122,23 +122,33 @@ def _buffer(model: ModelConfig) -> Buffer:
     )
 
 
-def _steady_tick(transformer: FlowActTransformer3DModel, model: ModelConfig) -> Callable[[], None]:
-    """A function that runs the next tick of a stream whose queue and memory are full."""
+def steady_tick(
+    transformer: FlowActTransformer3DModel, model: ModelConfig, text_tokens: int
+) -> Callable[[], None]:
+    """A function that runs the next tick of a stream whose queue and memory are full.
+
+    All chunks have one prompt of ``text_tokens`` tokens; what is heard is null.
+    """
     sampler = StreamSampler(transformer, model.geometry, model.stream)
-    dtype, config = transformer.dtype, transformer.config
-    embeds = torch.randn(1, TEXT_TOKENS, config.text_embed_dim, dtype=dtype)
-    text = transformer.encode_text(TextInputs(embeds, torch.ones(1, TEXT_TOKENS, dtype=torch.bool)))
+    geometry, config = model.geometry, transformer.config
+    embeds = torch.randn(1, text_tokens, config.text_embed_dim, dtype=transformer.dtype)
+    mask = torch.ones(1, text_tokens, dtype=torch.bool)
+    text = transformer.encode_text(TextInputs(embeds, mask))
+    audio = None
+    if config.audio_feature_dim is not None:
+        audio = torch.zeros(
+            1, geometry.chunk_latents, config.audio_window, config.audio_feature_dim
+        )
     latent = torch.randn(1, config.out_channels, 1, *_latent_size(model))
     state = sampler.start(latent, (0,))
-    for filled in range(model.geometry.depth + model.geometry.long_term):
-        texts = (text,) * min(filled + 1, model.geometry.depth)
-        state = sampler.tick(state, Conditions(texts)).state
-    full = Conditions((text,) * model.geometry.depth)
 
     def tick() -> None:
         nonlocal state
-        state = sampler.tick(state, full).state
+        texts = (text,) * min(len(state.queue) + 1, geometry.depth)
+        state = sampler.tick(state, Conditions(texts, audio, text)).state
 
+    for _ in range(geometry.depth + geometry.long_term):
+        tick()
     return tick
 
 

@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,10 @@ from flowact.runs import MemoryConfig
 from flowact.training.memory_step import StepMemory, build_network, make_windows, watch_step
 from flowact.training.roles import repeated_blocks
 from flowact.training.settings import OptimiserConfig, Strategy
-from flowact.training.window_model import WindowModel
 
 GB = 1e9
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def memory_table(config: MemoryConfig) -> dict[str, Memory]:
         with torch.device("meta"):
             on_meta = build_network(config.model, config.text_tokens, config.lora)
         with FakeTensorMode(allow_non_fake_inputs=True):
-            network = _on_cpu(on_meta)
+            network = on_cpu(on_meta)
             windows = make_windows(config.model, config.micro_batch, config.text_tokens)
         network.checkpoint_layers(checkpointing)
         # Outside of the mode, so that what is not derived from weights or latents keeps its values:
@@ -108,8 +109,11 @@ def markdown(rows: dict[str, Memory]) -> str:
     return "\n".join(lines)
 
 
-def _on_cpu(network: WindowModel) -> WindowModel:
-    """A network on the meta device as one on the CPU, whose kernels, unlike meta's, autocast."""
+def on_cpu(network: Module) -> Module:
+    """A network on the meta device as one on the CPU, whose kernels, unlike meta's, autocast.
+
+    To be called under a ``FakeTensorMode``.
+    """
     tensors: dict[int, Any] = {id(t): torch.empty_like(t, device="cpu") for t in network.buffers()}
     for parameter in network.parameters():
         empty = torch.empty_like(parameter, device="cpu")
