@@ -138,8 +138,11 @@ class FlowActPipeline:
         """Write weights (safetensors) and settings into ``folder``.
 
         Raises:
-            ValueError: the text encoder is HunyuanVideo-1.5's, which stays where it came from.
+            ValueError: the text encoder is HunyuanVideo-1.5's, which stays where it came from, or
+                the weights are no longer whole.
         """
+        if self.transformer.fixed is not None:
+            raise ValueError("the model's levels are fixed, its weights dropped; load it anew")
         if isinstance(self.text_encoder, HunyuanTextEncoder):
             raise ValueError("HunyuanVideo-1.5's encoders are not copied; import its folder again")
         folder = Path(folder)
@@ -149,6 +152,14 @@ class FlowActPipeline:
         if isinstance(self.audio_encoder, WhisperEncoder):
             components.save_whisper(self.audio_encoder, folder / WHISPER)
         write_index(self.config, folder, self.trained)
+
+    def fix_levels(self, stream: StreamSettings | None = None) -> "FlowActPipeline":
+        """Compute once what the noise levels of ``stream`` do to the layers; other streams are
+        refused from then on, and the weights that made it are gone."""
+        own = stream or self.config.stream
+        sampler = StreamSampler(self.transformer, self.config.geometry, own)
+        self.transformer.fix_levels(sampler.called_at, sampler.scales)
+        return self
 
     def to(self, device: str | torch.device) -> "FlowActPipeline":
         """Move all parts."""

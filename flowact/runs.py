@@ -61,6 +61,8 @@ class RunConfig:
         device: auto, cpu, cuda or cuda:N.
         threads: of torch for each of the two stages; None shares the cores out between them.
         stream: settings that differ from the model's own.
+        fixed_levels: whether modulation is computed once for the stream's noise levels, and the
+            weights that make it are dropped before the model goes to its device.
     """
 
     model: ModelConfig
@@ -69,6 +71,7 @@ class RunConfig:
     precision: Precision = Precision.auto
     device: str = "auto"
     threads: int | None = None
+    fixed_levels: bool = False
     stream: StreamOverrides = field(default_factory=StreamOverrides)
 
     def __post_init__(self) -> None:

@@ -30,6 +30,8 @@ def load_pipeline(config: RunConfig) -> FlowActPipeline:
         pipeline = FlowActPipeline.from_pretrained(config.weights, dtype)
     if not pipeline.trained:
         logger.warning("%s is %s", pipeline.config.name, UNTRAINED)
+    if config.fixed_levels:
+        pipeline.fix_levels(config.stream.over(pipeline.config.stream))
     return pipeline.to(device)
 
 

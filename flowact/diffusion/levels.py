@@ -41,6 +41,12 @@ class Levels:
             1 - (age * self.micro_steps + micro_step) / (self.depth * self.micro_steps)
         )
 
+    @property
+    def all(self) -> tuple[float, ...]:
+        """Those that a model is called at."""
+        ages, steps = range(self.depth), range(self.micro_steps)
+        return tuple(self.at(age, step) for age in ages for step in steps)
+
     def shifted(self, u: float) -> float:
         return shift_level(u, self.shift)
 

@@ -1,6 +1,7 @@
 """The backbone: an MMDiT with per-latent times and fake-causal attention (paper 2.1, 2.2)."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from flowact.models.audio_adapter import AudioProjector
 from flowact.models.blocks import FlowActBlock, VideoSequence
 from flowact.models.caches import ContextCache, PlacedContext, StreamInputs, TextCache
 from flowact.models.embeddings import TIME_SCALE, GuidanceEmbedding, drop_padding
+from flowact.models.fixed_levels import FixedLevels, tabulate
 from flowact.models.rope import rotary, rotate
 from flowact.models.text_encoder import TextInputs
 from flowact.settings import LayerKind, TransformerConfig
@@ -137,6 +139,23 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.norm_out = AdaLayerNormContinuous(dim, dim, elementwise_affine=False, eps=1e-6)
         self.proj_out = nn.Linear(dim, patch_size * patch_size * out_channels)
         self.gradient_checkpointing = False
+        self.fixed: FixedLevels | None = None
+
+    @torch.no_grad()
+    def fix_levels(self, levels: Sequence[float], scales: tuple[float, float] | None) -> None:
+        """Compute modulation once, for streams at ``levels``, and drop the weights that made it.
+
+        Args:
+            levels: all that the stream will be at.
+            scales: of text and audio, for a model with ``guidance_embeds``.
+        """
+        fixed = FixedLevels(levels, scales).to(self.device)
+        time = nn.functional.pad(fixed.times, (1, 0))[None]  # clean, then the levels
+        guidance = None if scales is None else time.new_tensor([scales])
+        rows = self._video_time(time, guidance, context=1)[0, :, 0]
+        blocks = (module for block in self.transformer_blocks for module in block.modules())
+        tabulate(itertools.chain(blocks, [self.norm_out]), rows)
+        self.fixed = fixed
 
     # --- the three parts of a call -------------------------------------------------------------
 
@@ -146,7 +165,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         tokens, mask = self._text_tokens(text, time)
         if self.config.attention == "full":
             return TextCache(tokens, mask, ())
-        emb = nn.functional.silu(self._time(time))[:, None]
+        emb = self._text_time(time)
         layers: list[TextKeyValue | None] = []
         hidden = tokens
         for block in self._blocks:
@@ -233,7 +252,12 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
         Returns:
             Velocity [B, C, F, H, W].
+
+        Raises:
+            ValueError: the levels are fixed, to those of a stream.
         """
+        if self.fixed is not None:
+            raise ValueError("the model's levels are fixed to those of a stream; load it anew")
         positions = torch.arange(hidden_states.shape[2], device=hidden_states.device)
         time = timestep if timestep.ndim == 2 else timestep[:, None].expand(-1, len(positions))
         sequence = self._embedded(hidden_states, time, positions, 0, audio, guidance)
@@ -276,7 +300,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     ) -> Tensor:
         """Tokens after the last layer, where they have seen the text and each other."""
         x = sequence.x
-        text_emb = nn.functional.silu(self._time(text_time))[:, None]
+        text_emb = self._text_time(text_time)
         one_text = [0] * x.shape[1]
         for block in self._blocks:
             if block.kind is LayerKind.FULL:
@@ -384,10 +408,12 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         )
 
     def _video_time(self, time: Tensor, guidance: Tensor | None, context: int) -> Tensor:
-        """SiLU of the time embedding, [B, F, 1, dim], from times [B, F].
+        """SiLU of the embedding of times [B, F], as [B, F, 1, dim]; or the rows of fixed levels.
 
         Guidance is added to it, but not for the first ``context`` latents.
         """
+        if self.fixed is not None:
+            return self.fixed.rows(time, context)
         emb = self._time(time)
         is_stream = emb.shape[1] > context
         if is_stream and (guidance is None) is not (self.guidance_embed is None):
@@ -398,6 +424,12 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             added = self.guidance_embed(guidance)[:, None].expand(-1, emb.shape[1] - context, -1)
             emb = emb + nn.functional.pad(added, (0, 0, context, 0))
         return nn.functional.silu(emb)[:, :, None]
+
+    def _text_time(self, time: Tensor) -> Tensor:
+        """The same of text at ``time`` [B], [B, 1, dim]."""
+        if self.fixed is not None:
+            return self.fixed.clean(time)
+        return nn.functional.silu(self._time(time))[:, None]
 
     def _rotary(self, positions: Tensor, size: tuple[int, int]) -> Tensor:
         return rotary(positions, size, self.config.rope_axes_dim, self.config.rope_theta)

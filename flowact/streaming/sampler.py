@@ -74,6 +74,24 @@ class StreamSampler:
         self.geometry = geometry
         self.settings = settings
         self.levels = Levels(geometry.depth, settings.micro_steps, settings.shift)
+        fixed = model.fixed
+        if fixed and not (set(self.called_at) <= set(fixed.levels) and self.scales == fixed.scales):
+            raise ValueError(
+                "the model's levels are fixed for other settings of the stream; load it anew"
+            )
+
+    @property
+    def called_at(self) -> tuple[float, ...]:
+        """All levels that the model is called at."""
+        if not self.settings.refine_every:
+            return self.levels.all
+        return self.levels.all + self.levels.repair(self.settings.refine_level)[:-1]
+
+    @property
+    def scales(self) -> tuple[float, float] | None:
+        """Of text and audio, for a model that takes them as input."""
+        text, audio = self.settings.text_scale, self.settings.audio_scale
+        return None if text is None or audio is None else (text, audio)
 
     def start(self, reference: Tensor, seeds: Sequence[int]) -> StreamState:
         """The state before the first tick, from the image's latents [B, C, 1, H, W]."""
@@ -235,11 +253,10 @@ class StreamSampler:
         return scales.apart(uncond, with_text, v.float()), context
 
     def _scales(self, x: Tensor) -> Tensor | None:
-        """Guidance scales [B, 2] for a model that takes them as input."""
-        if self.settings.text_scale is None:
+        """Those of the samples of ``x``, [B, 2]."""
+        if self.scales is None:
             return None
-        pair = (self.settings.text_scale, self.settings.audio_scale)
-        return torch.tensor([pair], device=x.device).expand(len(x), -1)
+        return torch.tensor([self.scales], device=x.device).expand(len(x), -1)
 
     def _positions(self, slots: Sequence[int], device: torch.device) -> Tensor:
         return torch.tensor([self.geometry.position(slot) for slot in slots], device=device)
