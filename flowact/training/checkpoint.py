@@ -24,10 +24,11 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 import flowact
+from flowact.training.contents import contents
 from flowact.training.roles import frozen_names
 from flowact.training.settings import CheckpointsConfig
 
-FORMAT = 1
+FORMAT = 2
 META = "meta.json"
 # What a run may go on with changed: none of it changes what is computed, but for rounding.
 MAY_CHANGE = ("output", "steps", "workers", "strategy", "checkpoints.", "log.")
@@ -52,6 +53,7 @@ class Checkpoints:
     def __init__(
         self, folder: Path, accelerator: Accelerator, config: CheckpointsConfig, run: dict[str, Any]
     ) -> None:
+        self._contents = contents(run)
         self.folder = folder
         self._accelerator = accelerator
         self._config = config
@@ -88,6 +90,7 @@ class Checkpoints:
                 "step": step,
                 "samples_seen": samples,
                 "config": self._run,
+                "contents": self._contents,
                 "source": _source(),
                 "hashes": hashes,
             }
@@ -101,11 +104,15 @@ class Checkpoints:
         """Read ``path`` into ``state``, exactly; returns its steps.
 
         Raises:
-            ValueError: it is damaged, of another format, made by another config, or does not hold
-                just what ``state`` does.
+            ValueError: it is damaged, of another format, made by another config or from other
+                weights or data, or does not hold just what ``state`` does.
         """
         meta = _read_meta(path)
-        _check_config(path, meta["config"], self._run)
+        _check_config(
+            path,
+            meta["config"] | {"contents of": meta["contents"]},
+            self._run | {"contents of": self._contents},
+        )
         damaged = sorted(
             name for name, found in self._hashes(path).items() if meta["hashes"].get(name) != found
         )

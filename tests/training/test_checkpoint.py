@@ -6,14 +6,17 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_config
 from tiny_stage import STEPS, Network, train, weights_of
 
 from flowact.training.checkpoint import load_network
-from flowact.training.settings import CheckpointsConfig, LogConfig, OptimiserConfig
+from flowact.training.settings import CheckpointsConfig, LogConfig, OptimiserConfig, TrainConfig
+from flowact.training.window_settings import AutoregressiveConfig
 
 RUN = Path(__file__).parent / "run_tiny.py"
 
@@ -94,6 +97,28 @@ def test_a_run_does_not_go_on_under_another_config(finished, changes, named):
         train(finished, checkpoints=CheckpointsConfig(every=2), **changes)
 
 
+def test_a_run_does_not_go_on_from_other_weights_or_data_of_the_same_name(tmp_path):
+    weights, data, output = tmp_path / "weights", tmp_path / "data", tmp_path / "run"
+    for folder, file in ((weights / "transformer", "model.safetensors"), (data, "manifest.jsonl")):
+        folder.mkdir(parents=True)
+        (folder / file).write_text("a")
+    changes = {
+        "kind": partial(TrainConfig, stage="tiny", model=tiny_config()),
+        "weights": str(weights),
+        "autoregressive": AutoregressiveConfig(folders=(str(data),)),
+    }
+    train(output, **changes)
+    (data / "latents-of-another-model").mkdir()
+    train(output, **changes)
+    (weights / "transformer" / "model.safetensors").write_text("b")
+    with pytest.raises(ValueError, match=r"made otherwise: contents of\.weights \S+ was '\w+', is"):
+        train(output, **changes)
+    (weights / "transformer" / "model.safetensors").write_text("a")
+    (data / "manifest.jsonl").write_text("b")
+    with pytest.raises(ValueError, match=r"contents of\.autoregressive\.folders \S+ was"):
+        train(output, **changes)
+
+
 def test_a_run_goes_on_for_longer_and_with_other_logs(copied):
     changes = {"checkpoints": CheckpointsConfig(every=7, keep=1), "log": LogConfig(every=3)}
     assert train(copied, steps=STEPS + 1, workers=1, **changes).step == STEPS + 1
@@ -118,7 +143,7 @@ def test_a_damaged_file_is_named_and_the_one_before_it_still_serves(copied):
 def test_another_format_is_refused(copied):
     path = copied / "checkpoints" / "step-0000006" / "meta.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(ValueError, match="is of format 99; this code reads 1"):
+    with pytest.raises(ValueError, match="is of format 99; this code reads 2"):
         train(copied, checkpoints=CheckpointsConfig(every=2))
 
 

@@ -99,9 +99,10 @@ class TinyStage(Objective[Tensor]):
         return {"weight": weight}
 
 
-def train(output: Path, stage: TinyStage | None = None, **changes) -> Trainer:
-    """Run the stage in ``output``; its weights are put there too, whole."""
-    trainer = Trainer(stage or TinyStage(), LoopConfig(output=str(output), **(CONFIG | changes)))
+def train(output: Path, stage: TinyStage | None = None, kind=LoopConfig, **changes) -> Trainer:
+    """Run the stage in ``output``, told by a config of ``kind``; its weights are put there too,
+    whole."""
+    trainer = Trainer(stage or TinyStage(), kind(output=str(output), **(CONFIG | changes)))
     trainer.run()
     whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights = {
