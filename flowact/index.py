@@ -120,6 +120,6 @@ def _model_config(values: dict[str, Any], transformer: dict[str, Any], folder: P
         text_encoder=TextEncoderConfig(TextEncoderKind[values["text_encoder"]["kind"]]),
         audio_encoder=AudioEncoderConfig(
             AudioEncoderKind[values["audio_encoder"]["kind"]],
-            str(folder / whisper) if (folder / whisper).is_file() else whisper,
+            str(folder / whisper) if whisper and (folder / whisper).is_file() else whisper,
         ),
     )

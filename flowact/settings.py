@@ -233,10 +233,27 @@ class TextEncoderConfig:
 
 @dataclass
 class AudioEncoderConfig:
-    """``mel`` needs no weights; ``whisper`` is a name (tiny ... large-v3) or a .pt file."""
+    """``mel`` needs no weights; ``whisper`` has a network on top of it.
+
+    Attributes:
+        model: of Whisper, a name (tiny ... large-v3) or a .pt file; None is an untrained encoder of
+            the sizes that follow, which stage ``speech`` trains.
+        width, layers, heads: its sizes.
+    """
 
     kind: AudioEncoderKind = AudioEncoderKind.mel
-    model: str = "tiny"
+    model: str | None = "tiny"
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, "model.audio_encoder")
+        if self.width % self.heads:
+            raise ValueError(
+                f"model.audio_encoder.width is {self.width}; it must be a multiple of heads, "
+                f"{self.heads}"
+            )
 
 
 @dataclass

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 SAMPLE_RATE = Geometry().sample_rate
 FRAME_SAMPLES = Geometry().frame_samples
 
+RING_SECONDS = 8.0  # how far back a stream hears
+
 # What reading a file of another kind, or of another model, raises.
 _BAD_CHECKPOINT = (
     OSError,
@@ -40,11 +42,13 @@ class AudioEncoder(Protocol):
         feature_dim: channels of a feature.
         sample_rate: samples per second that it hears.
         frame_samples: samples per feature.
+        n_mels: bands of the log-mel that it begins with.
     """
 
     feature_dim: int
     sample_rate: int
     frame_samples: int
+    n_mels: int
 
     def __call__(self, wave: Tensor) -> Tensor:
         """Encode ``wave`` [B, n], n a multiple of ``frame_samples``, to [B, n / frame_samples, D].
@@ -53,10 +57,15 @@ class AudioEncoder(Protocol):
         """
         ...
 
+    def of_mel(self, mel: Tensor) -> Tensor:
+        """The same from the log-mel of ``wave``, as ``log_mel`` gives it."""
+        ...
+
 
 # Of the log-mels of augmented actors' speech. A constant part of all features makes the tokens that
 # the adapter makes of them more and more alike.
 MEL_MEAN, MEL_STD = -0.27, 0.56
+N_MELS = 80
 
 
 class MelEncoder:
@@ -65,7 +74,7 @@ class MelEncoder:
     sample_rate = SAMPLE_RATE
     frame_samples = FRAME_SAMPLES
 
-    def __init__(self, n_mels: int = 80) -> None:
+    def __init__(self, n_mels: int = N_MELS) -> None:
         from whisper.audio import HOP_LENGTH
 
         self.n_mels = n_mels
@@ -73,10 +82,13 @@ class MelEncoder:
 
     def __call__(self, wave: Tensor) -> Tensor:
         """Encode ``wave`` [B, n] to [B, n / 640, 320]."""
-        mel = (log_mel(wave, self.n_mels) - MEL_MEAN) / MEL_STD
-        return rearrange(
-            mel, "b mel (t frame) -> b t (frame mel)", t=wave.shape[-1] // FRAME_SAMPLES
-        )
+        return self.of_mel(log_mel(wave, self.n_mels))
+
+    def of_mel(self, mel: Tensor) -> Tensor:
+        """Encode a log-mel [B, mels, frames] to [B, frames / 4, 320]."""
+        frames = self.feature_dim // self.n_mels
+        standard = (mel - MEL_MEAN) / MEL_STD
+        return rearrange(standard, "b mel (t frame) -> b t (frame mel)", frame=frames)
 
 
 class WhisperEncoder(nn.Module):
@@ -101,6 +113,7 @@ class WhisperEncoder(nn.Module):
 
         self.encoder = encoder.eval().requires_grad_(False)
         self.groups = groups or layer_groups(len(encoder.blocks))
+        self.n_mels = encoder.conv1.in_channels
         self.max_samples = len(encoder.positional_embedding) * N_SAMPLES_PER_TOKEN
         width = encoder.positional_embedding.shape[-1]
         self.feature_dim = len(self.groups) * width * FRAME_SAMPLES // N_SAMPLES_PER_TOKEN
@@ -116,14 +129,14 @@ class WhisperEncoder(nn.Module):
             raise ValueError(
                 f"wave has {wave.shape[-1]} samples; Whisper hears {self.max_samples} at most"
             )
-        mel = log_mel(wave.to(self.encoder.conv1.weight.device), self.encoder.conv1.in_channels)
+        return self.of_mel(log_mel(wave.to(self.encoder.conv1.weight.device), self.n_mels))
+
+    def of_mel(self, mel: Tensor) -> Tensor:
+        """Encode a log-mel [B, mels, frames] to [B, frames / 4, groups * 2 * width]; the network's
+        gradients are kept, if it has any."""
         states = self.hidden_states(mel)
         means = [torch.stack([states[i] for i in group]).mean(0) for group in self.groups]
-        return rearrange(
-            torch.stack(means),
-            "group b (t pair) d -> b t (group pair d)",
-            t=wave.shape[-1] // FRAME_SAMPLES,
-        )
+        return rearrange(torch.stack(means), "group b (t pair) d -> b t (group pair d)", pair=2)
 
     def hidden_states(self, mel: Tensor) -> list[Tensor]:
         """All hidden states [B, frames / 2, width] of a log-mel [B, mels, frames], first to last.
@@ -159,6 +172,15 @@ def log_mel(wave: Tensor, n_mels: int) -> Tensor:
     from whisper.audio import log_mel_spectrogram
 
     return torch.stack([log_mel_spectrogram(row, n_mels) for row in wave])
+
+
+def build_whisper(width: int, layers: int, heads: int, seconds: float) -> WhisperEncoder:
+    """An untrained encoder of Whisper's kind, for up to ``seconds`` of sound."""
+    from whisper.audio import N_SAMPLES_PER_TOKEN
+    from whisper.model import AudioEncoder as WhisperAudioEncoder
+
+    tokens = round(seconds * SAMPLE_RATE) // N_SAMPLES_PER_TOKEN
+    return WhisperEncoder(WhisperAudioEncoder(N_MELS, tokens, width, heads, layers))
 
 
 def load_whisper(name_or_path: str, device: str | torch.device = "cpu") -> WhisperEncoder:

@@ -9,7 +9,14 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from flowact.models.audio_encoder import AudioEncoder, MelEncoder, WhisperEncoder, load_whisper
+from flowact.models.audio_encoder import (
+    RING_SECONDS,
+    AudioEncoder,
+    MelEncoder,
+    WhisperEncoder,
+    build_whisper,
+    load_whisper,
+)
 from flowact.models.text_encoder import ByteT5TextEncoder, HunyuanTextEncoder
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.models.vae import VideoAutoencoder
@@ -77,9 +84,11 @@ def load_text_encoder(config: TextEncoderConfig, folder: Path) -> TextEncoder:
 
 
 def build_audio_encoder(config: AudioEncoderConfig) -> AudioEncoder:
-    """``mel``, or a Whisper by name or file."""
+    """``mel``, a Whisper by name or file, or an untrained one."""
     if config.kind is AudioEncoderKind.mel:
         return MelEncoder()
+    if config.model is None:
+        return build_whisper(config.width, config.layers, config.heads, RING_SECONDS)
     return load_whisper(config.model)
 
 

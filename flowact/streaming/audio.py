@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from flowact.geometry import Geometry
-from flowact.models.audio_encoder import AudioEncoder
+from flowact.models.audio_encoder import RING_SECONDS, AudioEncoder
 from flowact.streaming.loudness import LoudnessMeter, LoudnessState
 
 
@@ -82,7 +82,7 @@ class AudioExtractor:
     """
 
     def __init__(
-        self, encoder: AudioEncoder, geometry: Geometry, ring_seconds: float = 8.0
+        self, encoder: AudioEncoder, geometry: Geometry, ring_seconds: float = RING_SECONDS
     ) -> None:
         rates = (geometry.sample_rate, geometry.frame_samples)
         if (encoder.sample_rate, encoder.frame_samples) != rates:
@@ -132,9 +132,7 @@ class AudioExtractor:
                 f"{state.received} of {self.geometry.audio_end(chunk)} samples are there"
             )
         state = self._hear(state)
-        gain = self.meter.gain(state.loudness)
-        features = self.encoder(state.ring * gain[:, None])
-        return self._windows(features, chunk), state
+        return self.windows(self.encoder(self._levelled(state)), chunk), state
 
     def features_of(self, wave: Tensor, n_chunks: int) -> Tensor:
         """Features [B, n_chunks * chunk_latents, latent_window, D] of a whole clip.
@@ -148,6 +146,20 @@ class AudioExtractor:
             features, state = self.extract(state, chunk)
             chunks.append(features)
         return torch.cat(chunks, dim=1)
+
+    def heard(self, wave: Tensor, chunk: int) -> Tensor:
+        """What the encoder is given for ``chunk`` of a whole clip, [B, ring samples].
+
+        Args:
+            wave: as for ``features_of``.
+        """
+        state = self.start(1 if wave.ndim == 1 else len(wave)).push(wave).end()
+        for _ in range(chunk + 1):
+            state = self._hear(state)
+        return self._levelled(state)
+
+    def _levelled(self, state: AudioState) -> Tensor:
+        return state.ring * self.meter.gain(state.loudness)[:, None]
 
     def _hear(self, state: AudioState) -> AudioState:
         """Move the samples of the state's next chunk from ``pending`` to ring and loudness."""
@@ -165,12 +177,20 @@ class AudioExtractor:
             loudness=self.meter.update(state.loudness, ring[:, -(self.meter.history + n_new) :]),
         )
 
-    def _windows(self, features: Tensor, chunk: int) -> Tensor:
-        """Cut ``features`` [B, ring features, D] to the windows of the latents of ``chunk``."""
-        geometry = self.geometry
+    def windows(self, features: Tensor, chunk: int, chunks: int = 1) -> Tensor:
+        """Cut ``features`` [B, ring features, D] to the windows of the latents of ``chunk``.
+
+        Args:
+            features: of what is heard for ``chunk``.
+            chunks: that and so many before it; they must lie in the ring.
+
+        Returns:
+            [B, chunks * chunk_latents, latent_window, D].
+        """
+        geometry, earlier = self.geometry, (chunks - 1) * self.geometry.chunk_frames
         stop = features.shape[1] - geometry.lookahead
-        n_null = max(0, geometry.window_left - chunk * geometry.chunk_frames)
-        known = features[:, stop - geometry.chunk_window + n_null : stop]
+        n_null = max(0, geometry.window_left - chunk * geometry.chunk_frames + earlier)
+        known = features[:, stop - geometry.chunk_window - earlier + n_null : stop]
         window = F.pad(known, (0, 0, n_null, 0))
         per_latent = window.unfold(1, geometry.latent_window, geometry.temporal_stride)
         return rearrange(per_latent, "b latent d window -> b latent window d")

@@ -9,7 +9,9 @@ from window_training import make_draws
 
 from flowact.data.actors.speech import best_synthesiser, make_soundtrack
 from flowact.data.splits import seeds_of
+from flowact.models.audio_encoder import WhisperEncoder
 from flowact.pipeline import FlowActPipeline
+from flowact.settings import AudioEncoderConfig, AudioEncoderKind
 from flowact.streaming.audio import AudioExtractor
 from flowact.training.objectives.speech import CHUNKS, MOUTH, SpeechDataset, build_speech
 from flowact.training.settings import TrainConfig
@@ -17,12 +19,20 @@ from flowact.training.settings import TrainConfig
 GEOMETRY = tiny_config().geometry
 
 
-def make_objective(**changes):
+def make_objective(model=None, **changes):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return build_speech(
-            TrainConfig(**{"model": tiny_config(), "stage": "speech", "output": ""} | changes)
+            TrainConfig(model=model or tiny_config(), stage="speech", output="", **changes)
         )
+
+
+def with_whisper():
+    """A model with a Whisper of its own, whose features are as wide as its network makes them."""
+    model = tiny_config()
+    own = AudioEncoderConfig(AudioEncoderKind.whisper, None, width=16, layers=1, heads=2)
+    transformer = replace(model.transformer, audio_feature_dim=2 * 2 * 16)
+    return replace(model, audio_encoder=own, transformer=transformer)
 
 
 def make_dataset(split):
@@ -31,20 +41,35 @@ def make_dataset(split):
 
 
 def test_mouths_are_shut_in_silence_and_move_in_speech():
-    sample = make_dataset("validation")[1]
-    frames = GEOMETRY.temporal_stride
+    dataset = make_dataset("validation")
+    sample, frames = dataset[1], GEOMETRY.temporal_stride
     assert sample.mouth.shape == (1, CHUNKS * GEOMETRY.chunk_latents, frames, len(MOUTH))
-    assert sample.features.shape[:3] == (1, CHUNKS * GEOMETRY.chunk_latents, GEOMETRY.latent_window)
-    level = sample.features[0].mean(dim=(1, 2))
+    features = dataset.extractor.encoder.of_mel(sample.mel.float())
+    windows = dataset.extractor.windows(features, CHUNKS - 1, CHUNKS)
+    assert windows.shape[:3] == (*sample.mouth.shape[:2], GEOMETRY.latent_window)
+    level = windows[0].mean(dim=(1, 2))
     shut = (sample.mouth[0].abs() < 1e-3).all(dim=1).all(dim=1)
-    assert 0 < shut.float().mean() < 0.5
+    assert 0 < shut.float().mean() < 0.6
     assert level[~shut].mean() > level[shut].mean() + 0.3  # of features that vary by about 1
+
+
+def test_what_is_heard_is_what_a_stream_hears():
+    """Of the last chunk; what the windows of earlier ones hear besides is later sound."""
+    dataset = make_dataset("validation")
+    extractor = dataset.extractor
+    wave = torch.randn(GEOMETRY.audio_end(CHUNKS)) / 10
+    features = extractor.encoder(extractor.heard(wave, CHUNKS - 1))
+    last = extractor.windows(features, CHUNKS - 1, CHUNKS)[:, -GEOMETRY.chunk_latents :]
+    assert torch.equal(last, extractor.features_of(wave, CHUNKS)[:, -GEOMETRY.chunk_latents :])
+    two = extractor.windows(features, 1, 2)  # as if the video had just begun
+    assert not two[:, 0, : GEOMETRY.window_left].any()
+    assert torch.equal(two[:, GEOMETRY.chunk_latents :], extractor.windows(features, 1))
 
 
 def test_a_sample_is_a_function_of_its_number_and_a_split_has_voices_of_its_own():
     dataset, again = make_dataset("train"), make_dataset("train")
     for n in (0, 1):
-        assert torch.equal(dataset[n].features, again[n].features)
+        assert torch.equal(dataset[n].mel, again[n].mel)
     assert not torch.equal(dataset[0].mouth, dataset[2].mouth)
     voices = {
         split: {
@@ -56,34 +81,44 @@ def test_a_sample_is_a_function_of_its_number_and_a_split_has_voices_of_its_own(
     assert not voices["train"] & voices["validation"]
 
 
-def test_mouths_are_learnt_by_heart():
-    objective = make_objective()
+@pytest.mark.parametrize("model", [tiny_config, with_whisper])
+def test_mouths_are_learnt_by_heart(model):
+    objective = make_objective(model())
     batch = objective.collate([objective.dataset[n] for n in range(2)])
     reader = objective.networks["reader"]
-    optimiser = torch.optim.AdamW(reader.parameters(), lr=3e-4)
+    optimiser = torch.optim.AdamW(reader.parameters(), lr=1e-3)
     losses = []
     for _ in range(160):
         losses.append(objective.loss("reader", batch, make_draws(range(2))).total)
         optimiser.zero_grad()
         losses[-1].backward()
+        assert all(weight.grad is not None for weight in reader.parameters())
         optimiser.step()
     guess = batch.mouth.var(dim=(0, 1, 2), unbiased=False).mean()  # the error of the mean
     assert losses[0] > guess
-    assert losses[-1] < 0.2 * guess
+    assert losses[-1] < 0.5 * guess
 
 
-def test_what_is_learnt_is_in_the_pipeline_and_can_be_trained_on(tmp_path):
-    objective = make_objective()
+@pytest.mark.parametrize("model", [tiny_config, with_whisper])
+def test_what_is_learnt_is_in_the_pipeline_and_can_be_trained_on(tmp_path, model):
+    objective = make_objective(model())
+    reader = objective.networks["reader"]
     with torch.no_grad():
-        for weight in objective.networks["reader"].parameters():
+        for weight in reader.parameters():
             weight.add_(0.1)
-    pipeline = FlowActPipeline.untrained(tiny_config())
+    pipeline = FlowActPipeline.untrained(model())
     objective.install(pipeline)
+    assert not any(weight.requires_grad for weight in parameters_of(pipeline.audio_encoder))
     pipeline.save_pretrained(tmp_path / "weights")
-    again = make_objective(weights=str(tmp_path / "weights")).networks["reader"].projector
-    assert again.state_dict().keys() == objective.networks["reader"].projector.state_dict().keys()
-    for name, weight in objective.networks["reader"].projector.state_dict().items():
+    again = make_objective(weights=str(tmp_path / "weights")).networks["reader"]
+    kept = {n: w for n, w in reader.state_dict().items() if not n.startswith("mouth.")}
+    assert {n.partition(".")[0] for n in kept} >= {"projector"}
+    for name, weight in kept.items():
         assert torch.equal(again.state_dict()[name], weight), name
+
+
+def parameters_of(encoder):
+    return encoder.parameters() if isinstance(encoder, WhisperEncoder) else ()
 
 
 def test_a_model_that_does_not_hear_is_refused():

@@ -1,9 +1,10 @@
-"""Stage 0 of the audio adapter: to hear what mouths do (design 6).
+"""Stage 0 of hearing: to tell mouths from sound (design 6).
 
-Whisper has heard much before it meets a picture. Mel features have heard nothing: what a voice's
-spectrum says about its mouth would have to be learnt from errors of the picture, and what a few
-hundred clips teach does not carry over to other voices. Asked for the mouth itself, in thousands of
-utterances that nobody had to draw, the projector learns it in minutes; then it is trained along.
+A large Whisper has heard much before it meets a picture. The demo's has heard nothing: what a
+voice's spectrum says about its mouth would have to be learnt from errors of the picture, and what a
+few hundred clips teach does not carry over to other voices. Asked for the mouth itself, in
+thousands of utterances that nobody had to draw, it learns it in minutes. The encoder is frozen
+then, as Whisper is; the projector of the adapter is trained along.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from flowact.data.actors.visemes import mouth_tracks
 from flowact.data.encoders import STORED
 from flowact.data.splits import Split, seeds_of
 from flowact.models.audio_adapter import AudioProjector
+from flowact.models.audio_encoder import WhisperEncoder, log_mel
 from flowact.models.components import own_memory
 from flowact.pipeline import FlowActPipeline
 from flowact.rng import stable_seed
@@ -32,34 +34,34 @@ from flowact.training.window_start import begun_with
 
 MOUTH = ("mouth_open", "mouth_width", "mouth_round")  # of ``Tracks``
 UTTERANCES = 2400  # made once, and heard again and again
-CHUNKS = 12  # of an utterance
-SILENCE = 1.0  # seconds before and after it, at most
+CHUNKS = 16  # of an utterance: all that are heard at once
+SILENCE = 1.5  # seconds before it, at most; it goes on past the last chunk, or ends before
 PREVIEW_UTTERANCES = 64
-LOUD = 1e-3  # variance of a mouth, below which it does not move
+STILL = 1e-3  # variance of a mouth that does not move
 
 
 @dataclass(frozen=True)
 class Speech:
-    """What is heard around each latent, and the mouth in its frames.
+    """What is heard, and the mouth in the frames of each latent.
 
     Attributes:
-        features: [B, F, window, feature_dim], rounded as caches round them.
+        mel: log-mel of the ring that ends with the last chunk, [B, mels, frames].
         mouth: of each of a latent's frames, ``MOUTH``, [B, F, frames, 3].
     """
 
-    features: Tensor
+    mel: Tensor
     mouth: Tensor
 
     def to(self, device: torch.device) -> "Speech":
-        return Speech(self.features.to(device), self.mouth.to(device))
+        return Speech(self.mel.to(device), self.mouth.to(device))
 
 
 class SpeechDataset(Dataset[Speech]):
     """Sample n is one of ``UTTERANCES``, each of a seed of its own, as a stream would hear it.
 
     In the training split voices, rooms, noises and recordings are augmented; elsewhere they are as
-    they were spoken. Making one takes longer than training on it, so they are kept in memory: 184
-    KB each of mel features.
+    they were spoken. Making one takes longer than training on it, so they are kept in memory: 130
+    KB each.
     """
 
     def __init__(self, extractor: AudioExtractor, seed: int, split: Split = "train") -> None:
@@ -78,14 +80,16 @@ class SpeechDataset(Dataset[Speech]):
         seed = voices[stable_seed(self.seed, "speech", which) % len(voices)]
         draw = np.random.default_rng(stable_seed(seed, "speech silence"))
         frames = CHUNKS * geometry.chunk_frames
-        seconds = frames / geometry.fps
-        start, rest = draw.uniform(0, SILENCE, 2)
-        sound = make_soundtrack([(start, seconds - rest)], seconds, seed, best_synthesiser())
+        heard = geometry.audio_end(CHUNKS - 1) / geometry.sample_rate
+        start, end = draw.uniform(0, SILENCE), heard + draw.uniform(-SILENCE, SILENCE)
+        seconds = max(end, heard)
+        sound = make_soundtrack([(start, end)], seconds, seed, best_synthesiser())
         samples = augment(sound.samples, seed) if self.split == "train" else sound.samples
         tracks = mouth_tracks(sound.phones, frames, geometry)
         mouth = torch.from_numpy(np.stack([tracks[name] for name in MOUTH], axis=1))
+        ring = self.extractor.heard(torch.from_numpy(samples), CHUNKS - 1)
         return Speech(
-            self.extractor.features_of(torch.from_numpy(samples), CHUNKS).to(STORED),
+            log_mel(ring, self.extractor.encoder.n_mels).to(STORED),
             rearrange(mouth, "(f t) m -> 1 f t m", t=geometry.temporal_stride).float(),
         )
 
@@ -93,60 +97,68 @@ class SpeechDataset(Dataset[Speech]):
 class LipReader(nn.Module):
     """What a latent's audio tokens tell of its mouth, by a linear head."""
 
-    def __init__(self, projector: AudioProjector, frames: int) -> None:
+    def __init__(self, extractor: AudioExtractor, projector: AudioProjector) -> None:
         super().__init__()
+        encoder = extractor.encoder
+        self.encoder = encoder if isinstance(encoder, WhisperEncoder) else None
         self.projector = projector
-        self.frames = frames
+        self._extractor = extractor
+        self._frames = extractor.geometry.temporal_stride
         dim = projector.tokens * projector.norm.normalized_shape[0]
-        self.mouth = nn.Linear(dim, frames * len(MOUTH))
+        self.mouth = nn.Linear(dim, self._frames * len(MOUTH))
 
-    def forward(self, features: Tensor) -> Tensor:
-        """[B, F, window, feature_dim] -> [B, F, frames, 3]."""
-        mouth = self.mouth(self.projector(features.float()).flatten(2))
-        return mouth.unflatten(-1, (self.frames, len(MOUTH))).float()
+    def forward(self, mel: Tensor) -> Tensor:
+        """[B, mels, frames] -> [B, F, frames of a latent, 3]."""
+        features = self._extractor.encoder.of_mel(mel.float())
+        windows = self._extractor.windows(features, CHUNKS - 1, CHUNKS)
+        mouth = self.mouth(self.projector(windows).flatten(2))
+        return mouth.unflatten(-1, (self._frames, len(MOUTH))).float()
 
 
 class SpeechObjective(Objective[Speech]):
     """Tell mouths from sound; the head that tells them is left behind.
 
     Args:
+        extractor: whose encoder is trained in place, if it is a Whisper.
         projector: of the audio adapter, trained in place.
-        extractor: whose features it takes.
         seed: of the utterances.
     """
 
     name = "speech"
     trained = ("reader",)
 
-    def __init__(self, projector: AudioProjector, extractor: AudioExtractor, seed: int) -> None:
-        self._projector = projector
-        self.networks = {"reader": LipReader(projector, extractor.geometry.temporal_stride)}
+    def __init__(self, extractor: AudioExtractor, projector: AudioProjector, seed: int) -> None:
+        self.networks = {"reader": LipReader(extractor, projector)}
+        self._reader = self.networks["reader"]
         self.averaged: dict[str, float] = {}
         self.dataset = SpeechDataset(extractor, seed)
         self._unseen = SpeechDataset(extractor, 0, "validation")
 
     def collate(self, items: Sequence[Speech]) -> Speech:
         return Speech(
-            torch.cat([item.features for item in items]), torch.cat([item.mouth for item in items])
+            torch.cat([item.mel for item in items]), torch.cat([item.mouth for item in items])
         )
 
     def loss(self, role: str, batch: Speech, draws: Draws) -> Losses:
-        return Losses((self.networks[role](batch.features) - batch.mouth).square().mean())
+        return Losses((self.networks[role](batch.mel) - batch.mouth).square().mean())
 
     def preview(self, folder: Path, step: int) -> dict[str, float]:
         """Correlation of what is told of unseen voices with the truth, of each of ``MOUTH``."""
         batch = self.collate([self._unseen[n] for n in range(PREVIEW_UTTERANCES)])
         network = self.networks["reader"]
-        told = network(batch.to(next(network.parameters()).device).features).cpu()
+        told = network(batch.to(next(network.parameters()).device).mel).cpu()
         r = _correlation(told.flatten(1, 2), batch.mouth.flatten(1, 2))
         return {f"unseen_{name}_r": float(value) for name, value in zip(MOUTH, r, strict=True)}
 
     def install(self, pipeline: FlowActPipeline) -> None:
-        pipeline.transformer.audio_projector = self._projector.eval()
+        assert isinstance(self._reader, LipReader)
+        pipeline.transformer.audio_projector = self._reader.projector.eval()
+        if self._reader.encoder is not None:
+            pipeline.audio_encoder = self._reader.encoder.eval().requires_grad_(False)
 
 
 def build_speech(config: TrainConfig) -> SpeechObjective:
-    """The stage of ``config``: on the adapter in ``config.weights``, or on an untrained one.
+    """The stage of ``config``: on the parts in ``config.weights``, or on untrained ones.
 
     Raises:
         ValueError: the weights cannot be loaded, or the model does not hear.
@@ -158,9 +170,13 @@ def build_speech(config: TrainConfig) -> SpeechObjective:
             f"the model {pipeline.config.name} has no audio adapter; give one that has "
             "model.transformer.audio_feature_dim"
         )
+    encoder = pipeline.audio_encoder
     own_memory(projector)
-    extractor = AudioExtractor(pipeline.audio_encoder, pipeline.config.geometry)
-    return SpeechObjective(projector.train(), extractor, config.seed)
+    if isinstance(encoder, WhisperEncoder):
+        own_memory(encoder)
+        encoder.train().requires_grad_(True)
+    extractor = AudioExtractor(encoder, pipeline.config.geometry)
+    return SpeechObjective(extractor, projector.train(), config.seed)
 
 
 def _correlation(told: Tensor, true: Tensor) -> Tensor:
@@ -169,4 +185,4 @@ def _correlation(told: Tensor, true: Tensor) -> Tensor:
     shared = (told * true).mean(dim=1)
     power = true.square().mean(dim=1)
     r = shared / (told.square().mean(dim=1) * power).sqrt().clamp(min=1e-9)
-    return torch.stack([r[power[:, m] > LOUD, m].mean() for m in range(r.shape[1])])
+    return torch.stack([r[power[:, m] > STILL, m].mean() for m in range(r.shape[1])])
