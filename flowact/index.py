@@ -1,6 +1,7 @@
 """``model_index.json``: the settings of a saved pipeline; weights and theirs are beside it."""
 
 import dataclasses
+import hashlib
 import json
 from enum import Enum
 from pathlib import Path
@@ -23,6 +24,20 @@ from flowact.settings import (
 
 INDEX = "model_index.json"
 WHISPER = Path("audio_encoder") / "model.pt"
+PARTS = ("transformer", "vae", "text_encoder", "audio_encoder")
+KEPT = (".safetensors", ".pt", ".json")
+
+
+def pipeline_hash(folder: Path) -> str:
+    """Of the weights and settings of a pipeline in ``folder``; of what else is there it knows
+    nothing."""
+    digest = hashlib.sha256()
+    inside = [folder / INDEX, *(f for part in PARTS for f in (folder / part).rglob("*"))]
+    for path in sorted(f for f in inside if f.suffix in KEPT and f.is_file()):
+        digest.update(str(path.relative_to(folder)).encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def write_index(config: ModelConfig, folder: Path, trained: bool) -> None:

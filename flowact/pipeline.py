@@ -139,10 +139,8 @@ class FlowActPipeline:
 
         Raises:
             ValueError: the text encoder is HunyuanVideo-1.5's, which stays where it came from, or
-                the weights are no longer whole.
+                the levels are fixed.
         """
-        if self.transformer.fixed is not None:
-            raise ValueError("the model's levels are fixed, its weights dropped; load it anew")
         if isinstance(self.text_encoder, HunyuanTextEncoder):
             raise ValueError("HunyuanVideo-1.5's encoders are not copied; import its folder again")
         folder = Path(folder)

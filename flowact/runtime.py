@@ -1,12 +1,12 @@
 """Which machine a run is on, in which precision, and with which weights."""
 
-import hashlib
 import logging
 from pathlib import Path
 
 import torch
 import transformers
 
+from flowact.index import pipeline_hash
 from flowact.pipeline import FlowActPipeline
 from flowact.runs import Precision, RunConfig
 
@@ -73,6 +73,7 @@ def describe(config: RunConfig, pipeline: FlowActPipeline, threads: int) -> dict
         "precision": str(pipeline.transformer.dtype).removeprefix("torch."),
         "device": str(pipeline.transformer.device),
         "threads_per_stage": threads,
+        "fixed_levels": config.fixed_levels,
     }
 
 
@@ -80,11 +81,5 @@ def weights_name(config: RunConfig, trained: bool) -> str:
     """A hash of the files of weights and settings, and whether they are trained."""
     if config.weights is None:
         return UNTRAINED
-    digest = hashlib.sha256()
-    for path in sorted(Path(config.weights).rglob("*")):
-        if path.suffix in (".safetensors", ".pt", ".json"):
-            with path.open("rb") as file:
-                while block := file.read(1 << 22):
-                    digest.update(block)
-    name = f"sha256:{digest.hexdigest()[:16]}"
+    name = f"sha256:{pipeline_hash(Path(config.weights))}"
     return name if trained else f"{name}, {UNTRAINED}"

@@ -7,20 +7,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from flowact.ablations import METRICS, SEED
 from flowact.data.claim import claim
 from flowact.evaluation.statistics import Estimate, interval
+from flowact.index import pipeline_hash, read_index
 from flowact.runs import StreamOverrides
 from flowact.subruns import run_script
 
 FREE = ("output", "over")  # what a sweep may be gone on with changed
-METRICS = (
-    "lip_sync_r",
-    "action_accuracy",
-    "identity_top1",
-    "drift_colour",
-    "drift_identity",
-    "drift_sharpness",
-)
 
 Point = tuple[str, ...]
 
@@ -36,6 +30,7 @@ class SweepConfig:
         output: a folder for the scores, the table and the plot; what is done is not done again.
         clips, seconds, seed: of the actors that are streamed, the same for all. From two minutes
             on it is the last one's scores that are told.
+        device: as in scripts/evaluate.py.
     """
 
     weights: str
@@ -43,15 +38,24 @@ class SweepConfig:
     output: str
     clips: int = 6
     seconds: float = 20.0
-    seed: int = 920_000
+    seed: int = SEED
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         known = {f.name for f in fields(StreamOverrides)} - {"memory"}  # whose values are lists
+        if self.clips < 1:
+            raise ValueError(f"clips is {self.clips}; it must be 1 or more")
+        if not self.seconds >= 1:
+            raise ValueError(f"seconds is {self.seconds}; it must be 1 or more")
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(
+                f"over names a setting twice: {', '.join(self.names)}; join its values"
+            )
         if not self.over:
             raise ValueError("over is empty; give it settings, as in over=[audio_lag=0,1,2]")
         for word in self.over:
             name, _, values = word.partition("=")
-            if name not in known or not all(values.split(",")):
+            if name not in known or not all(map(_is_number, values.split(","))):
                 names = ", ".join(sorted(known))
                 raise ValueError(f"over has {word!r}; give NAME=VALUE,VALUE with one of {names}")
 
@@ -70,10 +74,17 @@ def sweep(config: SweepConfig) -> str:
     """Do all points; the table, in Markdown, which is written beside the plot.
 
     Raises:
-        ValueError: the output's folder is of another sweep, or a run has ended with an error.
+        ValueError: there are no such weights, a point is no setting of a stream, the output's
+            folder is of another sweep or of other weights, or a run has ended with an error.
     """
-    output = Path(config.output)
-    claim(output, {name: v for name, v in asdict(config).items() if name not in FREE})
+    output, weights = Path(config.output), Path(config.weights)
+    model, _ = read_index(weights)
+    for point in config.points:
+        values = (int(v) if v.isdigit() else float(v) for v in point)
+        settings: Any = dict(zip(config.names, values, strict=True))
+        StreamOverrides(**settings).over(model.stream)
+    told = {name: v for name, v in asdict(config).items() if name not in FREE}
+    claim(output, told | {"weights_are": pipeline_hash(weights)})
     reports = {point: _report(point, config) for point in config.points}
     text = table(config.names, reports)
     (output / "table.md").write_text(text)
@@ -87,23 +98,38 @@ def _report(point: Point, config: SweepConfig) -> dict[str, Any]:
     if not scores.is_file():
         words = [f"weights={config.weights}", "suite=actors", "columns=[model]"]
         words += [f"clips={config.clips}", f"seconds={config.seconds}", f"seed={config.seed}"]
-        words += [f"output={scores}", *(f"stream.{setting}" for setting in settings)]
+        words += [f"device={config.device}", f"output={scores}"]
+        words += [*(f"stream.{setting}" for setting in settings)]
         run_script("evaluate.py", words)
     report: dict[str, Any] = json.loads(scores.read_text())
     return report
 
 
 def _score(report: dict[str, Any], metric: str) -> Estimate | None:
-    """Of the last minute, where there is more than one; None where it is not defined."""
-    of_minutes = report["last_minute_and_first"].get(metric)
-    found: Estimate | None = of_minutes["last"] if of_minutes else report["scores"].get(metric)
+    """Of the last minute, where there are two or more; None where it is not defined."""
+    found: Estimate | None = report["scores"].get(metric)
+    if minutes := report["last_minute_and_first"]:
+        found = minutes[metric]["last"] if metric in minutes else None
     return found
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _heading(reports: dict[Point, dict[str, Any]]) -> str:
+    minutes = any(report["last_minute_and_first"] for report in reports.values())
+    return "Scores of the last minute" if minutes else "Scores of the whole videos"
 
 
 def table(names: Sequence[str], reports: dict[Point, dict[str, Any]]) -> str:
     """A line for each point, with 95 % intervals."""
     heads = [f"`{name}`" for name in (*names, *METRICS)]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    lines = [_heading(reports), "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for point, report in reports.items():
         cells = [*point, *(interval(_score(report, metric)) for metric in METRICS)]
         lines.append(f"| {' | '.join(cells)} |")
@@ -115,8 +141,9 @@ def draw(names: Sequence[str], reports: dict[Point, dict[str, Any]], output: Pat
     from matplotlib.figure import Figure  # takes a while; every command imports this file
 
     figure = Figure((10, 7), layout="constrained")
+    figure.suptitle(_heading(reports))
     along = list(dict.fromkeys(point[0] for point in reports))
-    for axes, metric in zip(figure.subplots(2, 3).flat, METRICS, strict=True):
+    for axes, metric in zip(figure.subplots(2, 3).flat, METRICS, strict=False):
         for others in dict.fromkeys(point[1:] for point in reports):
             scores = [_score(reports[first, *others], metric) for first in along]
             shown = [(x, s) for x, s in enumerate(scores) if s is not None]

@@ -28,21 +28,33 @@ def test_every_point_is_streamed_once_and_told(weights, tmp_path):
         stream = report["made_by"]["streamed"]["stream"]
         assert f"audio_lag={stream['audio_lag']} micro_steps={stream['micro_steps']}" == name
     lines = (output / "table.md").read_text().splitlines()
-    assert lines[0].startswith("| `audio_lag` | `micro_steps` | `lip_sync_r` | ")
-    assert [line.split("|")[1:3] for line in lines[2:]] == [
+    assert lines[0] == "Scores of the whole videos"
+    assert lines[2].startswith("| `audio_lag` | `micro_steps` | `lip_sync_r` | ")
+    assert [line.split("|")[1:3] for line in lines[4:]] == [
         [f" {lag} ", f" {m} "] for lag in (0, 2) for m in (1, 2)
     ]
     colour = told[names[3]]["scores"]["drift_colour"]["mean"]
-    assert f"{colour:.3f}" in lines[5].split("|")[3 + METRICS.index("drift_colour")]
+    assert f"{colour:.3f}" in lines[7].split("|")[3 + METRICS.index("drift_colour")]
     assert Image.open(output / "sweep.png").width > 500
 
-    # More values of the same: what is there is not made again.
-    before = {path: path.stat().st_mtime_ns for path in output.glob("*.json")}
-    config = load_config("sweep", [*words[:-1], "over=['audio_lag=0,1,2']"], SweepConfig)
-    assert config.points == [("0",), ("1",), ("2",)]
+    # What is there is not made again; other actors and other weights are refused.
+    before = {path: path.stat().st_mtime_ns for path in output.glob("audio_lag=*.json")}
+    assert sweep(load_config("sweep", words, SweepConfig)) == "\n".join(lines) + "\n"
     with pytest.raises(ValueError, match=r"was made with clips 1; name another output"):
         sweep(load_config("sweep", [*words[:2], "clips=2", *words[3:]], SweepConfig))
-    assert before == {path: path.stat().st_mtime_ns for path in output.glob("*.json")}
+    index = weights / "model_index.json"
+    index.write_text(index.read_text() + " ")
+    with pytest.raises(ValueError, match=r"was made with weights_are \w+; name another output"):
+        sweep(load_config("sweep", words, SweepConfig))
+    assert before == {path: path.stat().st_mtime_ns for path in output.glob("audio_lag=*.json")}
+
+
+def test_points_that_are_no_settings_are_found_before_any_is_streamed(weights, tmp_path):
+    words = [f"weights={weights}", f"output={tmp_path / 'sweep'}"]
+    for over, message in (("micro_steps=1,0", "micro_steps is 0"), ("guidance=2,-1", "guidance")):
+        with pytest.raises(ValueError, match=message):
+            sweep(load_config("sweep", [*words, f"over=['{over}']"], SweepConfig))
+    assert not (tmp_path / "sweep").exists()
 
 
 @pytest.mark.parametrize(
@@ -51,6 +63,8 @@ def test_every_point_is_streamed_once_and_told(weights, tmp_path):
         ("over=[]", "over is empty"),
         ("over=['audio_lags=0,1']", "over has 'audio_lags=0,1'; give NAME=VALUE,VALUE with one of"),
         ("over=['audio_lag']", "over has 'audio_lag'"),
+        ("over=['audio_lag=0,x']", "over has 'audio_lag=0,x'"),
+        ("over=['audio_lag=0','audio_lag=1']", "over names a setting twice"),
         ("over=['audio_lag=0,,1']", "over has 'audio_lag=0,,1'"),
     ],
 )

@@ -147,7 +147,7 @@ def steady_tick(
         texts = (text,) * min(len(state.queue) + 1, geometry.depth)
         state = sampler.tick(state, Conditions(texts, audio, text)).state
 
-    for _ in range(geometry.depth + geometry.long_term):
+    for _ in range(geometry.depth + geometry.long_term * model.stream.long_term_stride):
         tick()
     return tick
 

@@ -9,6 +9,7 @@ import time
 import wave
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,11 @@ def _run(
             resident.append(process.memory_info().rss / 2**20)
     report = latency_report(engine.timing, frames, geometry, settings)
     report |= describe(config, pipeline, engine.threads)
+    report["stream"] = asdict(settings) | {"update": settings.update.name}
     if config.live:
         report["reaction_s"] = percentiles(reactions(engine.timing.emitted, geometry, begun))
+        for unpaced in ("fps", "ttff_s", "deadline_misses"):  # of a sound that is all there
+            del report[unpaced]
     if seconds >= LONG:
         report |= endurance(engine.timing.tick_s, resident, geometry)
     return report

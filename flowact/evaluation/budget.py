@@ -29,7 +29,7 @@ from flowact.settings import ModelConfig
 from flowact.training.memory import on_cpu
 
 F = nn.functional
-DECODER = "decoder"
+DECODER, MODULATION = "decoder", "modulation"
 REACHED = 0.45  # of the roofline, that good kernels reach: an assumption of the table
 
 
@@ -157,7 +157,7 @@ class _Kinds:
             if ".audio." in name or name.startswith("audio_projector."):
                 kind = "audio adapter"
             elif ".norm1.linear." in name:
-                kind = "modulation"
+                kind = MODULATION
             self._kinds[id(parameter)] = kind
         self._last = ""
 
@@ -182,20 +182,25 @@ def roofline(work: Mapping[str, Work], gpu: Gpu, precision: str) -> float:
 
 
 def plan(config: BenchmarkConfig) -> dict[str, Any]:
-    """Tokens, work by kind of layer, and times and numbers of GPUs for 25 fps.
+    """Tokens, work by kind of layer, and times and numbers of GPUs for 25 fps; without repairs.
 
     Raises:
         ValueError: ``config.weights`` is no folder of weights.
     """
     model = config.model if config.weights is None else read_index(Path(config.weights))[0]
-    model = dataclasses.replace(model, stream=config.stream.over(model.stream))
-    work, geometry = tick_work(model, config.text_tokens), model.geometry
+    stream = dataclasses.replace(config.stream.over(model.stream), refine_every=0)
+    model, geometry = dataclasses.replace(model, stream=stream), model.geometry
+    work = tick_work(model, config.text_tokens)
+    if config.fixed_levels:
+        del work[MODULATION]
+    joint = model.transformer.context_attention == "joint"
+    context = geometry.buffer_latents - geometry.stream_latents if joint else 1
     denoiser = {kind: w for kind, w in work.items() if kind != DECODER}
     calls = model.stream.micro_steps * model.stream.passes
     return {
         "model": model.name,
         "tokens_per_latent": _tokens(model),
-        "tokens_per_call": _tokens(model) * (geometry.stream_latents + 1),
+        "tokens_of_first_call": _tokens(model) * (geometry.stream_latents + context),
         "text_tokens": config.text_tokens,
         "calls_per_chunk": calls,
         "work": {
@@ -226,7 +231,7 @@ def markdown(told: Mapping[str, Any]) -> str:
     """The plan as two tables."""
     lines = [
         f"{told['model']}: {told['tokens_per_latent']} tokens a latent, "
-        f"{told['tokens_per_call']} a call, {told['text_tokens']} of text, "
+        f"{told['tokens_of_first_call']} in a tick's first call, {told['text_tokens']} of text, "
         f"{told['calls_per_chunk']} calls a chunk",
         "",
         "| TFLOP a tick | linear | attention | convolution | weights, GB | moved, GB | share |",

@@ -1,5 +1,7 @@
 """A model measured on actors who are made for it, beside the most that it could reach."""
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,7 @@ def evaluate_model(config: EvaluateConfig) -> ModelRun:
         ValueError: a setting is out of range, the weights or a voice cannot be loaded, or the
             folder of the output's name holds what other settings made.
     """
-    recordings = find_recordings(config.voices) if config.voices is not None else []
+    recordings = find_recordings(config.voices) if config.voices is not None else {}
     run = _run_config(config)
     pipeline = load_pipeline(run)
     settings = config.stream.over(pipeline.config.stream)
@@ -58,14 +60,12 @@ def evaluate_model(config: EvaluateConfig) -> ModelRun:
             workers=config.workers,
         )
     )
-    streamed = {
+    streamed: dict[str, Any] = {
         "model": run.model.name,
         "weights": weights_name(run, pipeline.trained),
         "precision": str(pipeline.transformer.dtype).removeprefix("torch."),
         "stream": asdict(settings) | {"update": settings.update.name},
     }
-    if recordings:
-        streamed["voices"] = {path.name: file_hash(path) for path in recordings}
     claim(folder, streamed)
     write_dataset(folder / TRUTH, recipe, config.workers)
     clips = read_manifest(folder / TRUTH)
@@ -75,12 +75,20 @@ def evaluate_model(config: EvaluateConfig) -> ModelRun:
     for column in columns:
         if column != TRUTH:
             streamer.make(clips, folder / column, round_trip=column == ROUND_TRIP)
+    folders = {column: folder / column for column in columns}
     if scenes:
-        streamer.stream(scenes, folder / VOICES)
-        columns = [*columns, VOICES]
+        # Others than these are others' voices: the rest of what was streamed stays good for them.
+        hashes = {path.name: file_hash(path) for path in recordings}
+        streamed[VOICES] = hashes
+        folders[VOICES] = folder / f"{VOICES}-{_digest(hashes)}"
+        streamer.stream(scenes, folders[VOICES])
     suite = _suite(config, folder / TRUTH)
-    found = {name: measure(suite, folder / name, config.seed) for name in columns}
+    found = {name: measure(suite, made, config.seed) for name, made in folders.items()}
     return ModelRun(found, folder, streamed)
+
+
+def _digest(hashes: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:12]
 
 
 def _suite(config: EvaluateConfig, truth: Path) -> ActorSuite | VideoSuite:

@@ -62,7 +62,11 @@ def describe_model(run: ModelRun, config: EvaluateConfig) -> dict[str, Any]:
     return told | {
         "measured": last,
         "ceilings": {
-            name: {"scores": dict(run.columns[name].scores), "clips": run.columns[name].clips}
+            name: {
+                "scores": dict(run.columns[name].scores),
+                "last_minute_and_first": dict(run.columns[name].minutes),
+                "clips": run.columns[name].clips,
+            }
             for name in ceilings
         },
         "of_ceiling": of_ceiling(run.columns),

@@ -1,6 +1,7 @@
 """Recorded voices, said by actors: there is no truth of their mouths, but there is their sound."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -12,34 +13,39 @@ from flowact.evaluation.actor_streams import Scene
 from flowact.geometry import Geometry
 from flowact.media.audio import probe_audio
 
+logger = logging.getLogger(__name__)
+
 SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma")
 
 
-def find_recordings(folder: str | Path) -> list[Path]:
-    """The sound files in a folder, by name.
+def find_recordings(folder: str | Path) -> dict[Path, float]:
+    """The sound files in a folder, by name, and their seconds; what is no sound is left out.
 
     Raises:
-        ValueError: it is none, or holds none.
+        ValueError: it is no folder, or holds none.
     """
     path = Path(folder)
     if not path.is_dir():
         raise ValueError(f"voices={folder}: is no folder; give one of recordings of speech")
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    found = {}
+    for file in sorted(path.glob("[!.]*")):
+        if file.suffix.lower() in SUFFIXES and file.is_file():
+            try:
+                found[file] = probe_audio(file).seconds
+            except ValueError as error:
+                logger.warning("%s is left out: %s", file.name, error)
     if not found:
         raise ValueError(f"voices={folder}: holds no sound file ({', '.join(SUFFIXES)})")
     return found
 
 
-def said_by(clips: Sequence[Clip], recordings: Sequence[Path], geometry: Geometry) -> list[Scene]:
-    """Each recording as the speech of an actor, who does nothing else; the actors take turns.
-
-    Raises:
-        ValueError: a recording cannot be decoded.
-    """
+def said_by(
+    clips: Sequence[Clip], recordings: Mapping[Path, float], geometry: Geometry
+) -> list[Scene]:
+    """Each recording as the speech of an actor, who does nothing else; the actors take turns."""
     scenes = []
-    for recording, clip in zip(recordings, cycle(clips)):
+    for (recording, seconds), clip in zip(recordings.items(), cycle(clips), strict=False):
         assert clip.seeds is not None, "actors have seeds"
-        seconds = probe_audio(recording).seconds
         frames = geometry.frames(round(seconds * geometry.sample_rate))
         beat = Beat(0, frames, "speak", "none")
         pronoun = Identity.from_seed(clip.seeds["identity"]).pronoun

@@ -45,8 +45,16 @@ def tabulate(modules: Iterator[nn.Module], embedding: Tensor) -> None:
     """Have the modulations among ``modules`` look up what they make of ``embedding`` [rows, dim].
 
     They are those that have a ``linear`` of it, as diffusers' AdaLayerNorms do.
+
+    Raises:
+        ValueError: one is no plain linear layer.
     """
     for module in modules:
         linear = getattr(module, "linear", None)
-        if isinstance(linear, nn.Linear):
-            module.linear = nn.Embedding.from_pretrained(linear(embedding))
+        if linear is None:
+            continue
+        if type(linear) is not nn.Linear:
+            raise ValueError(
+                f"a modulation is a {type(linear).__name__}; merge LoRA's updates first"
+            )
+        module.linear = nn.Embedding.from_pretrained(linear(embedding))

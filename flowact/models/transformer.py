@@ -148,7 +148,11 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         Args:
             levels: all that the stream will be at.
             scales: of text and audio, for a model with ``guidance_embeds``.
+
+        Raises:
+            ValueError: they are fixed already, or LoRA's updates are not merged yet.
         """
+        self._check_whole()
         fixed = FixedLevels(levels, scales).to(self.device)
         time = nn.functional.pad(fixed.times, (1, 0))[None]  # clean, then the levels
         guidance = None if scales is None else time.new_tensor([scales])
@@ -256,8 +260,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         Raises:
             ValueError: the levels are fixed, to those of a stream.
         """
-        if self.fixed is not None:
-            raise ValueError("the model's levels are fixed to those of a stream; load it anew")
+        self._check_whole()
         positions = torch.arange(hidden_states.shape[2], device=hidden_states.device)
         time = timestep if timestep.ndim == 2 else timestep[:, None].expand(-1, len(positions))
         sequence = self._embedded(hidden_states, time, positions, 0, audio, guidance)
@@ -389,6 +392,17 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             return output
         level = levels.clamp(min=LEAST_LEVEL)[:, None, :, None, None]
         return (noisy.float() - output.float()) / level
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As diffusers does it, unless weights have been dropped."""
+        self._check_whole()
+        super().save_pretrained(*args, **kwargs)
+
+    def _check_whole(self) -> None:
+        if self.fixed is not None:
+            raise ValueError(
+                "the model's levels are fixed to those of a stream, weights dropped; load it anew"
+            )
 
     @property
     def _blocks(self) -> list[FlowActBlock]:

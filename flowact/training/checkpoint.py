@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
@@ -24,11 +24,11 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 import flowact
-from flowact.training.contents import contents
+from flowact.training.contents import check_contents, contents
 from flowact.training.roles import frozen_names
 from flowact.training.settings import CheckpointsConfig
 
-FORMAT = 2
+FORMAT = 1
 META = "meta.json"
 # What a run may go on with changed: none of it changes what is computed, but for rounding.
 MAY_CHANGE = ("output", "steps", "workers", "strategy", "checkpoints.", "log.")
@@ -53,11 +53,13 @@ class Checkpoints:
     def __init__(
         self, folder: Path, accelerator: Accelerator, config: CheckpointsConfig, run: dict[str, Any]
     ) -> None:
-        self._contents = contents(run)
         self.folder = folder
         self._accelerator = accelerator
         self._config = config
         self._run = run
+        # Read by one process, so that all come to one verdict.
+        mine = [contents(run) if accelerator.is_main_process else None]
+        self._contents: dict[str, str] = broadcast_object_list(mine)[0]
 
     def latest(self) -> Path | None:
         """The one of most steps."""
@@ -108,11 +110,8 @@ class Checkpoints:
                 weights or data, or does not hold just what ``state`` does.
         """
         meta = _read_meta(path)
-        _check_config(
-            path,
-            meta["config"] | {"contents of": meta["contents"]},
-            self._run | {"contents of": self._contents},
-        )
+        _check_config(path, meta["config"], self._run)
+        check_contents(meta.get("contents", {}), self._contents, str(path))
         damaged = sorted(
             name for name, found in self._hashes(path).items() if meta["hashes"].get(name) != found
         )
@@ -161,6 +160,15 @@ def run_config(path: Path) -> dict[str, Any]:
     """
     config: dict[str, Any] = _read_meta(path)["config"]
     return config
+
+
+def check_beginning(path: Path, run: Mapping[str, Any]) -> None:
+    """Whether what the run ``run``, of the checkpoint ``path``, began with is what it was.
+
+    Raises:
+        ValueError: it is not, or ``path`` is no checkpoint of this format.
+    """
+    check_contents(_read_meta(path).get("contents", {}), contents(run), str(path))
 
 
 def load_network(path: Path, role: str, network: nn.Module) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from flowact.pipeline import FlowActPipeline
-from flowact.training.checkpoint import load_network
+from flowact.training.checkpoint import check_beginning, described, load_network
 from flowact.training.settings import TrainConfig
 from flowact.training.stages import build
 from flowact.training.window_start import begun_with
@@ -24,8 +24,9 @@ def export(
         dtype: of the weights that are written.
 
     Raises:
-        ValueError: weights or data that the run began with are gone, or do not fit.
+        ValueError: weights or data that the run began with are gone, are others now, or do not fit.
     """
+    check_beginning(checkpoint, described(config))
     objective = build(config)
     for role in objective.trained:
         name = f"{role}_average" if role in objective.averaged else role

@@ -1,5 +1,6 @@
 """The benchmark runs and tells all it promises; what it measures is no business of a test."""
 
+import time
 from functools import wraps
 
 import diffusers
@@ -46,8 +47,9 @@ def test_nothing_is_shown_before_what_it_waits_for_is_spoken(lag):
     )
     told = benchmark(config)["reaction_s"]
     needed = geometry.audio_end(geometry.depth - 1 - lag) / geometry.sample_rate
-    assert told["max"] >= needed  # the last chunks do not wait: the sound has ended
-    begun, spoken = 100.0, []
+    # Once the sound has ended none waits: of five chunks the last, or under no lag the last three.
+    assert told["p50" if lag else "max"] >= needed
+    begun, spoken = time.perf_counter() - 100, []
     for frame in live([torch.zeros(900), torch.zeros(380)], geometry, begun):
         spoken.append(len(frame))
     assert spoken == [640, 260, 380]

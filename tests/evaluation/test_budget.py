@@ -84,11 +84,13 @@ def test_a_plan_is_told():
         model=tiny_config(), output="unused.json", plan=True, text_tokens=TEXT, stream=stream
     )
     told = json.loads(json.dumps(plan(config), allow_nan=False))
-    assert (told["tokens_per_latent"], told["tokens_per_call"]) == (24, 240)
+    assert (told["tokens_per_latent"], told["tokens_of_first_call"]) == (24, 240)
     assert told["calls_per_chunk"] == 2
     assert sum(w["share"] for w in told["work"].values()) == pytest.approx(1)
     assert set(told["gpus"]) >= {"A100 bf16", "A100 int8", "H200 fp8"}
     assert "A100 fp8" not in told["gpus"]  # it has no such arithmetic
     text = markdown(told)
-    assert text.startswith("tiny: 24 tokens a latent, 240 a call, 7 of text, 2 calls a chunk")
+    assert text.startswith(
+        "tiny: 24 tokens a latent, 240 in a tick's first call, 7 of text, 2 calls a chunk"
+    )
     assert "| temporal layers |" in text

@@ -180,6 +180,9 @@ def test_recordings_are_said_by_actors_and_measured_by_their_sound(config, tmp_p
     for name, seconds in (("long.wav", 2.5), ("short.wav", 1.0), ("other.WAV", 2.0)):
         write_wav(tone(seconds)).rename(voices / name)
     (voices / "notes.txt").write_text("no sound")
+    (voices / "broken.mp3").write_text("no sound either")
+    (voices / ".hidden.wav").write_text("")
+    (voices / "folder.wav").mkdir()
     config = replace(
         config,
         suite=Suite.voices,
@@ -189,7 +192,8 @@ def test_recordings_are_said_by_actors_and_measured_by_their_sound(config, tmp_p
     )
     run = evaluate_model(config)
     assert list(run.columns) == ["truth", "model", "voices"]
-    lengths = {p.name: len(frames_of(p)) for p in (run.folder / "voices").iterdir()}
+    (folder,) = run.folder.glob("voices-*")
+    lengths = {p.name: len(frames_of(p)) for p in folder.iterdir()}
     assert lengths == {"long.wav.mp4": 63, "short.wav.mp4": 25, "other.WAV.mp4": 50}
     told = json.loads(json.dumps(describe_model(run, config), allow_nan=False))
     assert told["measured"] == "voices"
@@ -198,9 +202,13 @@ def test_recordings_are_said_by_actors_and_measured_by_their_sound(config, tmp_p
     assert "probe" in told["made_by"]
     picture = Image.open(draw_frames(run.columns, tmp_path / "scores.json"))
     assert picture.height == 3 * 32  # voices, pixels: no actor of the other columns is one of them
+    # Other voices are streamed anew, and nothing else.
+    before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.mp4")}
     write_wav(tone(1.2)).rename(voices / "short.wav")
-    with pytest.raises(ValueError, match=r"was made with voices .*name another output"):
-        evaluate_model(config)
+    again = evaluate_model(config)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert len(list(run.folder.glob("voices-*/*.mp4"))) == 2 * len(lengths)
+    assert len(again.columns["voices"].clips) == len(lengths)
 
 
 def tone(seconds):

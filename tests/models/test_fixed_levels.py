@@ -90,7 +90,11 @@ def test_other_streams_are_refused_and_so_is_saving(tmp_path):
     for other in (replace(stream, micro_steps=4), replace(stream, refine_every=3)):
         with pytest.raises(ValueError, match="levels are fixed for other settings"):
             StreamSampler(pipeline.transformer, geometry, other)
-    with pytest.raises(ValueError, match="its weights dropped"):
+    with pytest.raises(
+        ValueError, match="weights dropped; load it anew"
+    ):  # not a subset of a table
+        pipeline.fix_levels(replace(stream, micro_steps=1))
+    with pytest.raises(ValueError, match="weights dropped; load it anew"):
         pipeline.save_pretrained(tmp_path / "weights")
     with pytest.raises(ValueError, match="fixed to those of a stream"):
         pipeline.transformer(torch.zeros(1, 9, 2, 4, 6), torch.zeros(1), None)

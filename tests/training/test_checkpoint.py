@@ -16,7 +16,7 @@ from tiny_stage import STEPS, Network, train, weights_of
 
 from flowact.training.checkpoint import load_network
 from flowact.training.settings import CheckpointsConfig, LogConfig, OptimiserConfig, TrainConfig
-from flowact.training.window_settings import AutoregressiveConfig
+from flowact.training.window_settings import AudioMotionConfig, AutoregressiveConfig
 
 RUN = Path(__file__).parent / "run_tiny.py"
 
@@ -99,23 +99,28 @@ def test_a_run_does_not_go_on_under_another_config(finished, changes, named):
 
 def test_a_run_does_not_go_on_from_other_weights_or_data_of_the_same_name(tmp_path):
     weights, data, output = tmp_path / "weights", tmp_path / "data", tmp_path / "run"
-    for folder, file in ((weights / "transformer", "model.safetensors"), (data, "manifest.jsonl")):
-        folder.mkdir(parents=True)
-        (folder / file).write_text("a")
+    model, manifest = weights / "transformer" / "model.safetensors", data / "manifest.jsonl"
+    for file in (weights / "model_index.json", model, manifest):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("a")
+    (data / "generated-1").mkdir()
     changes = {
         "kind": partial(TrainConfig, stage="tiny", model=tiny_config()),
         "weights": str(weights),
         "autoregressive": AutoregressiveConfig(folders=(str(data),)),
+        "audio_motion": AudioMotionConfig(folders=(str(data),), generated_memory=0.5),
     }
     train(output, **changes)
     (data / "latents-of-another-model").mkdir()
+    (weights / "notes.txt").write_text("")
     train(output, **changes)
-    (weights / "transformer" / "model.safetensors").write_text("b")
-    with pytest.raises(ValueError, match=r"made otherwise: contents of\.weights \S+ was '\w+', is"):
-        train(output, **changes)
-    (weights / "transformer" / "model.safetensors").write_text("a")
-    (data / "manifest.jsonl").write_text("b")
-    with pytest.raises(ValueError, match=r"contents of\.autoregressive\.folders \S+ was"):
+    for file, named in ((model, "weights"), (manifest, r"autoregressive\.folders")):
+        file.write_text("b")
+        with pytest.raises(ValueError, match=rf"{named}=\S+ .*holds other files than when the run"):
+            train(output, **changes)
+        file.write_text("a")
+    (data / "generated-1").rename(data / "generated-2")
+    with pytest.raises(ValueError, match=r"step-0000006: audio_motion\.folders=\S+ holds other"):
         train(output, **changes)
 
 
@@ -143,7 +148,7 @@ def test_a_damaged_file_is_named_and_the_one_before_it_still_serves(copied):
 def test_another_format_is_refused(copied):
     path = copied / "checkpoints" / "step-0000006" / "meta.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(ValueError, match="is of format 99; this code reads 2"):
+    with pytest.raises(ValueError, match="is of format 99; this code reads 1"):
         train(copied, checkpoints=CheckpointsConfig(every=2))
 
 

@@ -7,8 +7,7 @@ import torch
 from tiny import tiny_config
 from window_training import make_draws
 
-from flowact.data.actors.speech import best_synthesiser, make_soundtrack
-from flowact.data.splits import seeds_of
+from flowact.data.actors.speech import make_soundtrack
 from flowact.models.audio_encoder import WhisperEncoder
 from flowact.pipeline import FlowActPipeline
 from flowact.settings import AudioEncoderConfig, AudioEncoderKind
@@ -66,18 +65,24 @@ def test_what_is_heard_is_what_a_stream_hears():
     assert torch.equal(two[:, GEOMETRY.chunk_latents :], extractor.windows(features, 1))
 
 
-def test_a_sample_is_a_function_of_its_number_and_a_split_has_voices_of_its_own():
+def test_a_sample_is_a_function_of_its_number_and_a_split_has_voices_of_its_own(monkeypatch):
     dataset, again = make_dataset("train"), make_dataset("train")
     for n in (0, 1):
         assert torch.equal(dataset[n].mel, again[n].mel)
     assert not torch.equal(dataset[0].mouth, dataset[2].mouth)
-    voices = {
-        split: {
-            make_soundtrack([(0, 2)], 2, seeds_of(split)[n], best_synthesiser()).voice
-            for n in range(20)
-        }
-        for split in ("train", "validation")
-    }
+    heard = []
+
+    def listening(*given):
+        heard.append(make_soundtrack(*given))
+        return heard[-1]
+
+    monkeypatch.setattr("flowact.training.objectives.speech.make_soundtrack", listening)
+    voices = {}
+    for split in ("train", "validation"):
+        own = make_dataset(split)
+        heard.clear()
+        assert all(own[n].mel.shape == own[0].mel.shape for n in range(8))
+        voices[split] = {sound.voice for sound in heard}
     assert not voices["train"] & voices["validation"]
 
 
