@@ -122,6 +122,26 @@ def test_what_is_learnt_is_in_the_pipeline_and_can_be_trained_on(tmp_path, model
         assert torch.equal(again.state_dict()[name], weight), name
 
 
+def test_previews_correlate_what_is_told_with_the_truth(monkeypatch):
+    monkeypatch.setattr("flowact.training.objectives.speech.PREVIEW_UTTERANCES", 2)
+    objective = make_objective()
+    truth = torch.cat([make_dataset("validation")[n].mouth for n in range(2)])
+
+    class Told(torch.nn.Module):
+        def __init__(self, mouth):
+            super().__init__()
+            self.mouth = torch.nn.Parameter(mouth, requires_grad=False)
+
+        def forward(self, mel):
+            return self.mouth
+
+    for told, r in ((3 * truth + 1, 1.0), (-truth, -1.0), (torch.zeros_like(truth), 0.0)):
+        objective.networks["reader"] = Told(told)
+        found = objective.preview(None, 0)
+        assert list(found) == [f"unseen_{name}_r" for name in MOUTH]
+        assert list(found.values()) == pytest.approx([r] * 3, abs=1e-5)
+
+
 def parameters_of(encoder):
     return encoder.parameters() if isinstance(encoder, WhisperEncoder) else ()
 
