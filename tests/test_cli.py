@@ -26,7 +26,7 @@ KEYS = {
     "frames", "fps", "video_fps", "ttff_s", "tick_s", "stage_s", "deadline_misses",
     "calls_per_chunk", "nfe_per_chunk", "calls", "refine_calls", "ramp_calls", "peak_rss_mb",
     "seed", "precision", "device", "threads_per_stage", "weights", "model", "synthetic",
-    "interrupted",
+    "interrupted", "fixed_levels",
 }  # fmt: skip
 
 
