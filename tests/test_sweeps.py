@@ -20,9 +20,9 @@ def weights(tiny_pipeline, tmp_path_factory):
 def test_every_point_is_streamed_once_and_told(weights, tmp_path):
     output = tmp_path / "sweep"
     words = [f"weights={weights}", f"output={output}", "clips=1", "seconds=2"]
-    words += ["over=['audio_lag=0,2','micro_steps=1,2']"]
+    words += ["over=['audio_lag=0,2','micro_steps=2']"]
     run_script("sweep.py", words)
-    names = [f"audio_lag={lag} micro_steps={m}" for lag in (0, 2) for m in (1, 2)]
+    names = [f"audio_lag={lag} micro_steps=2" for lag in (0, 2)]
     told = {name: json.loads((output / f"{name}.json").read_text()) for name in names}
     for name, report in told.items():
         stream = report["made_by"]["streamed"]["stream"]
@@ -30,11 +30,9 @@ def test_every_point_is_streamed_once_and_told(weights, tmp_path):
     lines = (output / "table.md").read_text().splitlines()
     assert lines[0] == "Scores of the whole videos"
     assert lines[2].startswith("| `audio_lag` | `micro_steps` | `lip_sync_r` | ")
-    assert [line.split("|")[1:3] for line in lines[4:]] == [
-        [f" {lag} ", f" {m} "] for lag in (0, 2) for m in (1, 2)
-    ]
-    colour = told[names[3]]["scores"]["drift_colour"]["mean"]
-    assert f"{colour:.3f}" in lines[7].split("|")[3 + METRICS.index("drift_colour")]
+    assert [line.split("|")[1:3] for line in lines[4:]] == [[f" {lag} ", " 2 "] for lag in (0, 2)]
+    colour = told[names[1]]["scores"]["drift_colour"]["mean"]
+    assert f"{colour:.3f}" in lines[5].split("|")[3 + METRICS.index("drift_colour")]
     assert Image.open(output / "sweep.png").width > 500
 
     # What is there is not made again; other actors and other weights are refused.

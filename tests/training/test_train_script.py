@@ -51,7 +51,7 @@ def test_a_stopped_run_says_how_to_go_on_and_does(tmp_path):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["stage=vea"], "error: stage is vea; there are vae, text, autoregressive, audio_motion"),
+        (["stage=vea"], "error: stage is vea; there are vae, text, speech, autoregressive"),
         (["global_batch=3", "micro_batch=2"], "error: global_batch is 3; it must be a multiple"),
     ],
 )
