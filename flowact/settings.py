@@ -275,5 +275,11 @@ class ModelConfig:
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     audio_encoder: AudioEncoderConfig = field(default_factory=AudioEncoderConfig)
 
+    @property
+    def latent_size(self) -> tuple[int, int]:
+        """Rows and columns of a latent."""
+        stride = self.geometry.spatial_stride
+        return self.height // stride, self.width // stride
+
     def __post_init__(self) -> None:
         _check_sizes(self, "model")

@@ -99,15 +99,10 @@ def _in_turn(
     return medians | {"times_as_fast": medians["diffusers_s"] / medians["flowact_s"]}
 
 
-def _latent_size(model: ModelConfig) -> tuple[int, int]:
-    stride = model.geometry.spatial_stride
-    return model.height // stride, model.width // stride
-
-
 def _buffer(model: ModelConfig) -> Buffer:
     """Noise, under a prompt of its own for each sample."""
     geometry: Geometry = model.geometry
-    channels, size = model.transformer.out_channels, _latent_size(model)
+    channels, size = model.transformer.out_channels, model.latent_size
     latents = geometry.stream_latents
     context = geometry.slots(geometry.long_term)
     prompts = [f"{sample:0>{TEXT_TOKENS - 1}}" for sample in range(BATCH)]  # and the end token
@@ -139,7 +134,7 @@ def steady_tick(
         audio = torch.zeros(
             1, geometry.chunk_latents, config.audio_window, config.audio_feature_dim
         )
-    latent = torch.randn(1, config.out_channels, 1, *_latent_size(model))
+    latent = torch.randn(1, config.out_channels, 1, *model.latent_size)
     state = sampler.start(latent, (0,))
 
     def tick() -> None:
@@ -158,7 +153,7 @@ def _base_call(
     """A function that runs diffusers' model once on buffers of as many tokens."""
     config, dtype = base.config, next(base.parameters()).dtype
     latents = model.geometry.buffer_latents
-    x = torch.randn(batch, config.in_channels, latents, *_latent_size(model), dtype=dtype)
+    x = torch.randn(batch, config.in_channels, latents, *model.latent_size, dtype=dtype)
     time_ = torch.full((batch,), TIME_SCALE / 2, dtype=dtype)
     # The two streams that our presets may leave out get one token each of the same text length.
     text = torch.randn(batch, TEXT_TOKENS - 2, config.text_embed_dim, dtype=dtype)

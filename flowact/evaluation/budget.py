@@ -137,7 +137,8 @@ def tick_work(model: ModelConfig, text_tokens: int) -> dict[str, Work]:
         with Products(_Kinds(transformer)) as counted:
             tick()
         work = dict(counted.work)
-        chunk = torch.empty(1, model.transformer.out_channels, *_chunk_size(model), device="meta")
+        chunk_size = (model.geometry.chunk_latents, *model.latent_size)
+        chunk = torch.empty(1, model.transformer.out_channels, *chunk_size, device="meta")
         _, cache = autoencoder.decode(chunk)
         with Products(lambda _: DECODER) as counted:
             autoencoder.decode(chunk, cache)
@@ -257,15 +258,6 @@ def markdown(told: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _latent_size(model: ModelConfig) -> tuple[int, int]:
-    stride = model.geometry.spatial_stride
-    return model.height // stride, model.width // stride
-
-
-def _chunk_size(model: ModelConfig) -> tuple[int, int, int]:
-    return model.geometry.chunk_latents, *_latent_size(model)
-
-
 def _tokens(model: ModelConfig) -> int:
-    height, width = _latent_size(model)
+    height, width = model.latent_size
     return height * width // model.transformer.patch_size**2

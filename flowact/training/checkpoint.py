@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 import flowact
-from flowact.training.contents import check_contents, contents
+from flowact.training.contents import check_contents, contents, of_models
 from flowact.training.roles import frozen_names
 from flowact.training.settings import CheckpointsConfig
 
@@ -163,12 +163,14 @@ def run_config(path: Path) -> dict[str, Any]:
 
 
 def check_beginning(path: Path, run: Mapping[str, Any]) -> None:
-    """Whether what the run ``run``, of the checkpoint ``path``, began with is what it was.
+    """Whether the weights that the run ``run``, of the checkpoint ``path``, began with are as then.
 
     Raises:
-        ValueError: it is not, or ``path`` is no checkpoint of this format.
+        ValueError: they are not, or ``path`` is no checkpoint of this format.
     """
-    check_contents(_read_meta(path).get("contents", {}), contents(run), str(path))
+    check_contents(
+        of_models(_read_meta(path).get("contents", {})), of_models(contents(run)), str(path)
+    )
 
 
 def load_network(path: Path, role: str, network: nn.Module) -> None:

@@ -45,6 +45,12 @@ def _named(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
                 yield key, folder, True, bool(tree.get(REMEMBERED))
 
 
+def of_models(found: Mapping[str, str]) -> dict[str, str]:
+    """Those of ``contents`` that are of weights."""
+    keys = {each: each.partition("=")[0].rpartition(".")[2] for each in found}
+    return {each: digest for each, digest in found.items() if keys[each] in MODELS}
+
+
 def check_contents(before: Mapping[str, str], now: Mapping[str, str], where: str) -> None:
     """Whether the folders hold what they did.
 

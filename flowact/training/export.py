@@ -24,7 +24,8 @@ def export(
         dtype: of the weights that are written.
 
     Raises:
-        ValueError: weights or data that the run began with are gone, are others now, or do not fit.
+        ValueError: weights or data that the run began with are gone or do not fit, or the weights
+            are others now.
     """
     check_beginning(checkpoint, described(config))
     objective = build(config)

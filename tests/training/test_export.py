@@ -164,3 +164,20 @@ def test_what_is_not_there_is_named(run):
         find_checkpoint(folder / "out", 7)
     with pytest.raises(ValueError, match=r"run=.*data has no checkpoint"):
         find_checkpoint(folder / "data", None)
+
+
+def test_other_weights_of_the_name_are_refused_and_data_may_have_grown(run):
+    """What the stage has not trained is taken from the weights; the data is not needed."""
+    config, _, folder = run
+    checkpoint, output = find_checkpoint(folder / "out", None), folder / "again"
+    manifest = folder / "data" / "manifest.jsonl"
+    manifest.write_text(manifest.read_text() + "\n")
+    export(config, checkpoint, output)
+    index = folder / "start" / "model_index.json"
+    whole = index.read_text()
+    index.write_text(whole + " ")
+    try:
+        with pytest.raises(ValueError, match=r"weights=\S+ holds other files than when the run"):
+            export(config, checkpoint, output)
+    finally:
+        index.write_text(whole)
