@@ -6,7 +6,7 @@ from enum import Enum
 
 from flowact.data.splits import seeds_of
 from flowact.data.windows import WindowsConfig
-from flowact.settings import ModelConfig, StreamSettings
+from flowact.settings import ModelConfig, Parallel, StreamSettings
 from flowact.training.settings import OptimiserKind, TrainingPrecision
 from flowact.training.window_settings import LoraSettings
 
@@ -82,7 +82,19 @@ class RunConfig:
 
 
 @dataclass(kw_only=True)
-class SampleConfig(RunConfig):
+class StreamConfig(RunConfig):
+    """A stream that several processes may share.
+
+    Attributes:
+        parallel: among the processes that torchrun started: frames (each runs whole latents) or
+            tokens (each a part of every latent, then of the heads); None for one process.
+    """
+
+    parallel: Parallel | None = None
+
+
+@dataclass(kw_only=True)
+class SampleConfig(StreamConfig):
     """One image and one audio file in, one video out.
 
     Attributes:
@@ -103,7 +115,7 @@ class SampleConfig(RunConfig):
 
 
 @dataclass(kw_only=True)
-class BenchmarkConfig(RunConfig):
+class BenchmarkConfig(StreamConfig):
     """The speed of a preset.
 
     Attributes:

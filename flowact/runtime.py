@@ -1,14 +1,21 @@
 """Which machine a run is on, in which precision, and with which weights."""
 
+import dataclasses
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 
 from flowact.index import pipeline_hash
+from flowact.parallel.ranks import Ranks, joined, local_rank
+from flowact.parallel.shares import share_out
 from flowact.pipeline import FlowActPipeline
-from flowact.runs import Precision, RunConfig
+from flowact.runs import Precision, RunConfig, StreamConfig
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +40,30 @@ def load_pipeline(config: RunConfig) -> FlowActPipeline:
     if config.fixed_levels:
         pipeline.fix_levels(config.stream.over(pipeline.config.stream))
     return pipeline.to(device)
+
+
+@contextmanager
+def shared_pipeline(config: StreamConfig) -> Iterator[tuple[FlowActPipeline, Ranks | None]]:
+    """``load_pipeline``, its calls shared out as ``config.parallel`` says; None is one process.
+
+    Raises:
+        ValueError: as there; or there are several processes that share nothing, or one that is to.
+    """
+    parallel = config.parallel
+    if parallel is None:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError(
+                "torchrun started several processes, which share nothing; give parallel=frames or "
+                "parallel=tokens, or start one"
+            )
+        yield load_pipeline(config), None
+        return
+    if config.device == "auto" and torch.cuda.is_available():
+        config = dataclasses.replace(config, device=f"cuda:{local_rank()}")
+    with joined(torch.device(resolve_device(config.device))) as ranks:
+        pipeline = load_pipeline(config)
+        share_out(pipeline.transformer, parallel, ranks)
+        yield pipeline, ranks
 
 
 def resolve_device(name: str) -> str:
@@ -74,6 +105,17 @@ def describe(config: RunConfig, pipeline: FlowActPipeline, threads: int) -> dict
         "device": str(pipeline.transformer.device),
         "threads_per_stage": threads,
         "fixed_levels": config.fixed_levels,
+    }
+
+
+def describe_sharing(config: StreamConfig, ranks: Ranks | None, calls: int) -> dict[str, Any]:
+    """What a report says of the processes of a stream of so many model calls."""
+    if config.parallel is None or ranks is None:
+        return {}
+    return {
+        "parallel": config.parallel.name,
+        "processes": ranks.count,
+        "received_bytes_per_call": ranks.traffic.received / max(1, calls),
     }
 
 

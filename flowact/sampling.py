@@ -21,15 +21,17 @@ from flowact.media.image import load_image
 from flowact.media.writer import VideoWriter
 from flowact.pipeline import FlowActPipeline
 from flowact.runs import SampleConfig
-from flowact.runtime import describe, load_pipeline
+from flowact.runtime import describe, describe_sharing, shared_pipeline
 from flowact.streaming.engine import Engine
 from flowact.streaming.prompts import PromptSchedule, load_schedule
 
 logger = logging.getLogger(__name__)
 
 
-def sample(config: SampleConfig) -> dict[str, Any]:
+def sample(config: SampleConfig) -> dict[str, Any] | None:
     """Stream ``config.output`` and write its report beside it; the report is returned.
+
+    Of several processes that share the stream, the first does so, and the others return None.
 
     Everything the user gave is checked before anything is written. Ctrl-C leaves a playable file of
     what was made, and ``interrupted`` in the report.
@@ -50,17 +52,21 @@ def sample(config: SampleConfig) -> dict[str, Any]:
     model = config.model if config.weights is None else read_index(Path(config.weights))[0]
     prompts = _prompts(config, model.geometry, sound.seconds)
     settings = config.stream.over(model.stream)
-    pipeline = load_pipeline(config)
-    session = pipeline.session(config.image, prompts, seeds=(config.seed,), stream=settings)
-    engine = Engine(session, threads=config.threads)
-    about = describe(config, pipeline, engine.threads)
-    with stop_on_signal() as stopped:
-        frames = _render(pipeline, engine, config, output, sound.seconds, about, stopped)
-        if not frames:
-            raise KeyboardInterrupt
-        report = latency_report(engine.timing, frames, model.geometry, settings)
-        report |= about | {"synthetic": True, "interrupted": stopped.is_set()}
-        report_path.write_text(json.dumps(report, indent=2) + "\n")
+    with shared_pipeline(config) as (pipeline, ranks):
+        session = pipeline.session(config.image, prompts, seeds=(config.seed,), stream=settings)
+        engine = Engine(session, threads=config.threads)
+        if ranks is not None and ranks.rank:
+            engine.follow(pipeline.blocks(config.audio))
+            return None
+        about = describe(config, pipeline, engine.threads)
+        with stop_on_signal() as stopped:
+            frames = _render(pipeline, engine, config, output, sound.seconds, about, stopped)
+            if not frames:
+                raise KeyboardInterrupt
+            report = latency_report(engine.timing, frames, model.geometry, settings)
+            report |= about | {"synthetic": True, "interrupted": stopped.is_set()}
+            report |= describe_sharing(config, ranks, report["calls"] + report["refine_calls"])
+            report_path.write_text(json.dumps(report, indent=2) + "\n")
     return report
 
 

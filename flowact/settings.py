@@ -32,6 +32,13 @@ class LayerKind(StrEnum):
     TEMPORAL = "temporal"
 
 
+class Parallel(Enum):
+    """How processes share a call of the backbone: its latents, or its tokens and heads."""
+
+    frames = "frames"
+    tokens = "tokens"
+
+
 class AutoencoderKind(Enum):
     wan = "wan"
     hunyuan15 = "hunyuan15"

@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py model=demo output=bench.json [seconds=20]
     python scripts/benchmark.py weights=DIR live=true stream.audio_lag=2 output=bench.json
+    torchrun --nproc N scripts/benchmark.py model=demo parallel=frames output=bench.json
     python scripts/benchmark.py model=hunyuan15_decoupled plan=true output=plan.json
 
 Prints a table and writes the same figures as JSON. With live=true the sound comes as it is spoken,
@@ -28,6 +29,8 @@ def work(config: BenchmarkConfig) -> None:
         print(markdown(counted))
         return
     report = benchmark(config)
+    if report is None:  # another process tells
+        return
     output.write_text(json.dumps(report, indent=2) + "\n")
     for key, value in rows(report):
         print(f"{key:36} {value:.4g}" if isinstance(value, float) else f"{key:36} {value}")

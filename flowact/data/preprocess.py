@@ -21,7 +21,6 @@ from flowact.data.encoders import Encoders, load_encoders
 from flowact.data.focus import focus_maps
 from flowact.data.manifest import MANIFEST, Clip, load_clips
 from flowact.data.plan import ClipRules, Material, Plan, materials, plan_clips
-from flowact.data.ranks import rank_and_world
 from flowact.data.records import Records, check_settings, merge, write_rank_report
 from flowact.data.scan import scan_folder
 from flowact.data.settings import PreprocessConfig
@@ -29,6 +28,7 @@ from flowact.data.sheet import draw_sheet
 from flowact.data.stages import StageTimes, ahead
 from flowact.data.store import CacheWriter, caption_id
 from flowact.data.windows import prompt_of
+from flowact.ranks import rank_and_world
 from flowact.rng import stable_seed
 from flowact.runtime import UNTRAINED, resolve_device, resolve_dtype
 

@@ -19,6 +19,7 @@ from flowact.models.attention import (
 )
 from flowact.models.audio_adapter import AudioCrossAttention
 from flowact.models.rope import rotate
+from flowact.models.share import Share
 from flowact.settings import LayerKind
 
 
@@ -37,20 +38,18 @@ class VideoSequence(NamedTuple):
     """Video tokens on their way through the layers, and what goes with them.
 
     Attributes:
-        x: tokens [B, F, N, dim] of ``context`` context latents, then those of the stream.
+        x: tokens [B, F, N, dim] of context latents, then of the stream's.
         emb: SiLU of their time embeddings, [B, F, 1, dim].
-        turns: of their slots, as ``rotary`` gives them.
         size: rows and columns of tokens of a latent.
-        context: how many of the F latents are context.
-        audio: the stream's audio tokens; None skips the adapter.
+        audio: audio tokens of the latents of the stream among them; None skips the adapter.
+        share: of the call, that these tokens are.
     """
 
     x: Tensor
     emb: Tensor
-    turns: Tensor
     size: tuple[int, int]
-    context: int
     audio: Tensor | None
+    share: Share
 
 
 class Projections(nn.Module):
@@ -126,7 +125,7 @@ class FlowActBlock(nn.Module):
         """Text tokens [B, L, dim] through the layer, and the keys and values they leave."""
         branch = self._text_branch()
         mod = _modulation(branch, emb)
-        (query, key), value = self._project(branch, text, mod)
+        query, key, value = self._project(branch, text, mod)
         own = TextKeyValue(key, value, mask)
         text = _add_attention(branch, text, text_attention(query, own), mod)
         return _add_feed_forward(branch, text, mod), own
@@ -145,39 +144,46 @@ class FlowActBlock(nn.Module):
             video: tokens and what goes with them.
             joint: whether its context latents see one another.
             kept: keys (rotated) and values of further context latents, from earlier passes.
-            texts, text_of_latent: as for ``stream_attention``.
+            texts: as for ``stream_attention``.
+            text_of_latent: the same, for the latents of the stream in ``video``.
 
         Returns:
             The tokens, and the keys (not rotated) and values that its context latents leave.
         """
-        x, new = video.x, video.context
+        x, share = video.x, video.share
         branch = self._video_branch()
         mod = _modulation(branch, video.emb)
-        qk, value = self._project(branch, x, mod)
-        query, key = rotate(qk, video.turns)
-        turned, grid = KeyValue(key, value), Grid(*video.size, self.windows)
+        modulated = _modulate(x, mod.shift_attn, mod.scale_attn)
+        arriving = share.send(*self._keys_values(branch, modulated), self.kind)
+        asking, seen, own = share.asking(), share.seen(self.kind), share.own(self.kind)
+        query = rotate(share.queries(self._queries(branch, modulated)), asking.turns)
+        key, value = arriving()
+        everyone = KeyValue(rotate(key, seen.turns), value)
         # The gradient of a split is one tensor, that of a slice is as large, and mostly zero.
-        sizes = (new, x.shape[1] - new)
+        sizes = (asking.context, query.shape[1] - asking.context)
         of_context, of_stream = query.split(sizes, dim=1)
-        context, stream = turned.split(sizes)
-        parts = []
-        if new:
+        context, stream = (everyone if own is None else everyone.of(own)).split(sizes)
+        if joint and own is not None:
+            context = everyone.of(slice(0, seen.context))
+        grid, parts = Grid(*video.size, self.windows), []
+        if asking.context:
             parts.append(context_attention(of_context, context, self.kind, grid, joint))
-        if new < x.shape[1]:
+        if of_stream.shape[1]:
             parts.append(
                 stream_attention(
                     of_stream,
                     stream,
-                    turned if kept is None else kept.before(turned),
-                    texts,
+                    everyone if kept is None else kept.before(everyone),
+                    [share.text(text) for text in texts],
                     text_of_latent,
                     self.kind,
                     grid,
                 )
             )
-        x = self._with_audio(_add_attention(branch, x, torch.cat(parts, dim=1), mod), video.audio)
+        out = share.answers(torch.cat(parts, dim=1))
+        x = self._with_audio(_add_attention(branch, x, out, mod), video.audio)
         # Copies: a view would keep the whole pass alive for as long as memory keeps the latents.
-        left = KeyValue(qk[1, :, :new].clone(), value[:, :new].clone())
+        left = KeyValue(key[:, : seen.context].clone(), value[:, : seen.context].clone())
         return _add_feed_forward(branch, x, mod), left
 
     def forward(
@@ -186,12 +192,12 @@ class FlowActBlock(nn.Module):
         """Video and text [B, L, dim] attending to everything, as in the base: both, after it."""
         video_branch, text_branch = self._video_branch(), self._text_branch()
         mod, text_mod = _modulation(video_branch, video.emb), _modulation(text_branch, text_emb)
-        qk, value = self._project(video_branch, video.x, mod)
-        query, key = rotate(qk, video.turns)
-        (text_query, text_key), text_value = self._project(text_branch, text, text_mod)
+        query, key, value = self._project(video_branch, video.x, mod)
+        text_query, text_key, text_value = self._project(text_branch, text, text_mod)
+        turns = video.share.place.turns
         out, text_out = joint_attention(
-            query,
-            KeyValue(key, value),
+            rotate(query, turns),
+            KeyValue(rotate(key, turns), value),
             text_query,
             TextKeyValue(text_key, text_value, mask),
         )
@@ -203,7 +209,7 @@ class FlowActBlock(nn.Module):
 
     def _with_audio(self, x: Tensor, audio: Tensor | None) -> Tensor:
         """``x`` with what its last latents hear, those that ``audio`` is of."""
-        if self.audio is None or audio is None:
+        if self.audio is None or audio is None or not audio.shape[1]:
             return x
         deaf = x.shape[1] - audio.shape[1]
         if not deaf:
@@ -236,20 +242,28 @@ class FlowActBlock(nn.Module):
             self.ff_context,
         )
 
-    def _project(self, branch: Branch, x: Tensor, mod: Modulation) -> tuple[Tensor, Tensor]:
-        """Normalised queries and keys, stacked to be handled as one, and values."""
+    def _project(self, branch: Branch, x: Tensor, mod: Modulation) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of tokens as the last layer left them."""
         x = _modulate(x, mod.shift_attn, mod.scale_attn)
-        qk = torch.stack((branch.to_q(x), branch.to_k(x))).unflatten(-1, (self.heads, -1))
-        scale = torch.stack((branch.norm_q.weight, branch.norm_k.weight))
-        normed = nn.functional.rms_norm(qk, qk.shape[-1:], eps=branch.norm_q.eps)
-        # Under autocast the weights are wider than the rest, and all that follows would be too.
-        scale = scale.view(2, *(1,) * (qk.ndim - 2), -1).to(normed.dtype)
-        return normed * scale, branch.to_v(x).unflatten(-1, (self.heads, -1))
+        return self._queries(branch, x), *self._keys_values(branch, x)
+
+    def _queries(self, branch: Branch, x: Tensor) -> Tensor:
+        """Of modulated tokens [..., dim], [..., heads, head_dim]; normalised, as are keys."""
+        return _head_norm(branch.norm_q, branch.to_q(x).unflatten(-1, (self.heads, -1)))
+
+    def _keys_values(self, branch: Branch, x: Tensor) -> tuple[Tensor, Tensor]:
+        key, value = (to(x).unflatten(-1, (self.heads, -1)) for to in (branch.to_k, branch.to_v))
+        return _head_norm(branch.norm_k, key), value
 
 
 def _modulation(branch: Branch, emb: Tensor) -> Modulation:
     """``emb`` is SiLU of the time embedding: [B, F, 1, dim] for video, [B, 1, dim] for text."""
     return Modulation(*branch.modulation(emb).chunk(6, dim=-1))
+
+
+def _head_norm(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    # Under autocast the weights are wider than the rest, and all that follows would be too.
+    return nn.functional.rms_norm(x, x.shape[-1:], norm.weight.to(x.dtype), norm.eps)
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from flowact.models.caches import ContextCache, PlacedContext, StreamInputs, Tex
 from flowact.models.embeddings import TIME_SCALE, GuidanceEmbedding, drop_padding
 from flowact.models.fixed_levels import FixedLevels, tabulate
 from flowact.models.rope import rotary, rotate
+from flowact.models.share import Place, Share
 from flowact.models.text_encoder import TextInputs
 from flowact.settings import LayerKind, TransformerConfig
 
@@ -139,6 +140,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.norm_out = AdaLayerNormContinuous(dim, dim, elementwise_affine=False, eps=1e-6)
         self.proj_out = nn.Linear(dim, patch_size * patch_size * out_channels)
         self.gradient_checkpointing = False
+        self.share_of: Callable[[Place], Share] = Share
         self.fixed: FixedLevels | None = None
 
     @torch.no_grad()
@@ -282,6 +284,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
     ) -> tuple[Tensor, tuple[KeyValue | None, ...]]:
         """Tokens after the last layer, and what the context among them leaves in each."""
         x = sequence.x
+        text_of_latent = text_of_latent[sequence.share.streamed]
         joint = self.config.context_attention == "joint"
         left: list[KeyValue | None] = []
         for layer, block in enumerate(self._blocks):
@@ -313,7 +316,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             if block.has_text:
                 text, kept = self._run(block.run_text, text, text_emb, mask)
                 own.append(kept)
-            alike = sequence._replace(x=x, context=0)
+            alike = sequence._replace(x=x, share=Share(sequence.share.place._replace(context=0)))
             x, _ = self._run(block.run_video, alike, False, None, own, one_text)
         return x
 
@@ -366,23 +369,24 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         """Channels [B, in_channels, F, H, W] and times [B, F] as tokens of the first layer."""
         patch = self.config.patch_size
         rows, columns = packed.shape[-2] // patch, packed.shape[-1] // patch
+        share = self.share_of(Place(self._rotary(positions, (rows, columns)), context))
         audio_tokens = None
         if audio is not None and self.audio_projector is not None:
-            audio_tokens = self.audio_projector(audio)
+            audio_tokens = self.audio_projector(audio)[:, share.streamed]
         return VideoSequence(
-            self.x_embedder(packed).unflatten(1, (packed.shape[2], -1)),
-            self._video_time(time, guidance, context),
-            self._rotary(positions, (rows, columns)),
+            share.tokens(self.x_embedder(packed).unflatten(1, (packed.shape[2], -1))),
+            share.latents(self._video_time(time, guidance, context)),
             (rows, columns),
-            context,
             audio_tokens,
+            share,
         )
 
     def _output(self, x: Tensor, sequence: VideoSequence) -> Tensor:
         """Tokens [B, F, N, dim] -> [B, C, F, H, W] of the stream among them."""
-        x, emb = x[:, sequence.context :], sequence.emb[:, sequence.context :]
+        share = sequence.share
+        x, emb = x[:, share.context :], sequence.emb[:, share.context :]
         scale, shift = self.norm_out.linear(emb).chunk(2, dim=-1)
-        x = self.proj_out(self.norm_out.norm(x) * (1 + scale) + shift)
+        x = share.join(self.proj_out(self.norm_out.norm(x) * (1 + scale) + shift))
         (rows, _), patch = sequence.size, self.config.patch_size
         return rearrange(x, "b f (h w) (c p q) -> b c f (h p) (w q)", h=rows, p=patch, q=patch)
 

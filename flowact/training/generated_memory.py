@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from flowact.data.data_folder import DataFolder, Windows
 from flowact.data.encoders import STORED
-from flowact.data.ranks import rank_and_world
 from flowact.data.store import CacheReader, CacheWriter
 from flowact.data.window_dataset import WindowDataset
 from flowact.data.windows import Choice, WindowsConfig
 from flowact.diffusion import flow
 from flowact.diffusion.levels import Levels
 from flowact.index import read_index
+from flowact.ranks import rank_and_world
 from flowact.rng import keyed_normal, keyed_uniform, stable_seed
 from flowact.runtime import resolve_device
 from flowact.settings import ModelConfig

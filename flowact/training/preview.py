@@ -15,7 +15,6 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from flowact.data.actors.dataset import Recipe, write_dataset
 from flowact.data.actors.speech import best_synthesiser
 from flowact.data.manifest import read_manifest
-from flowact.data.ranks import rank_and_world
 from flowact.data.splits import seeds_of
 from flowact.evaluation.actor_streams import ActorStreamer, first_samples
 from flowact.evaluation.side_by_side import sheet, write_side_by_side
@@ -23,6 +22,7 @@ from flowact.evaluation.suites import evaluate
 from flowact.media.writer import VideoWriter
 from flowact.models.components import own_memory
 from flowact.pipeline import FlowActPipeline
+from flowact.ranks import rank_and_world
 from flowact.runs import EvaluateConfig, Precision, Suite
 from flowact.runtime import resolve_dtype
 from flowact.sampling import write_stream

@@ -30,13 +30,13 @@ from flowact.data.manifest import (
 )
 from flowact.data.plan import ClipRules, materials, plan_clips
 from flowact.data.preprocess import preprocess
-from flowact.data.ranks import rank_and_world
 from flowact.data.records import merge
 from flowact.data.report import read_report, table
 from flowact.data.settings import PreprocessConfig
 from flowact.data.sheet import draw_sheet
 from flowact.data.store import CacheReader, caption_id
 from flowact.data.windows import prompt_of
+from flowact.ranks import rank_and_world
 from flowact.runs import Precision
 
 GEOMETRY = tiny_config().geometry
