@@ -161,17 +161,19 @@ class FlowActPipeline:
 
     def to(self, device: str | torch.device) -> "FlowActPipeline":
         """Move all parts."""
-        for module in self._modules():
+        for module in self.modules:
             module.to(device)
         return self
 
     def cast(self, dtype: torch.dtype) -> "FlowActPipeline":
         """Give all weights ``dtype``: half the size on disk in bfloat16, which loads as ever."""
-        for module in self._modules():
+        for module in self.modules:
             module.to(dtype)
         return self
 
-    def _modules(self) -> list[torch.nn.Module]:
+    @property
+    def modules(self) -> list[torch.nn.Module]:
+        """All parts that have weights."""
         modules = [self.transformer, self.autoencoder.module, self.text_encoder]
         if isinstance(self.audio_encoder, WhisperEncoder):
             modules.append(self.audio_encoder)

@@ -409,6 +409,11 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             )
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other processes run a part of each call."""
+        return self.share_of is not Share
+
+    @property
     def _blocks(self) -> list[FlowActBlock]:
         return cast(list[FlowActBlock], list(self.transformer_blocks))
 

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+HAS_MKLDNN = torch.backends.mkldnn.is_available()
+
 Cache: TypeAlias = tuple[Tensor, ...]
 """What a stream carries from one call to the next, one entry per layer; never written in place."""
 
@@ -144,7 +146,8 @@ class Carry:
 
 def conv3d(conv: nn.Conv3d, x: Tensor, padding: tuple[int, int, int] = (0, 0, 0)) -> Tensor:
     """The convolution of ``conv`` (stride 1) under a padding of ours."""
-    if x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+    on_cpu = x.device.type == "cpu" and HAS_MKLDNN and not torch.compiler.is_compiling()
+    if on_cpu and x.dtype == torch.float32:
         # For small float32 batches conv3d chooses a kernel that is ten times slower.
         ones = (1, 1, 1)
         return torch.mkldnn_convolution(x, conv.weight, conv.bias, padding, ones, ones, 1)
