@@ -1,5 +1,6 @@
 """Which machine a run is on, in which precision, and with which weights."""
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def load_pipeline(config: RunConfig) -> FlowActPipeline:
     """The preset, or the folder of weights, on its device and in its precision.
 
     Raises:
-        ValueError: the device is not there, or the weights cannot be loaded.
+        ValueError: the device is not there, or the weights or the decoder cannot be loaded.
     """
     transformers.utils.logging.disable_progress_bar()  # a model loads in less than its bar takes
     device = resolve_device(config.device)
@@ -30,6 +31,8 @@ def load_pipeline(config: RunConfig) -> FlowActPipeline:
         pipeline = FlowActPipeline.from_pretrained(config.weights, dtype)
     if not pipeline.trained:
         logger.warning("%s is %s", pipeline.config.name, UNTRAINED)
+    if config.decoder is not None:
+        pipeline.use_decoder(config.decoder)
     if config.fixed_levels:
         pipeline.fix_levels(config.stream.over(pipeline.config.stream))
     return pipeline.to(device)
@@ -73,8 +76,17 @@ def describe(config: RunConfig, pipeline: FlowActPipeline, threads: int) -> dict
         "precision": str(pipeline.transformer.dtype).removeprefix("torch."),
         "device": str(pipeline.transformer.device),
         "threads_per_stage": threads,
+        "decoder": decoder_name(config),
         "fixed_levels": config.fixed_levels,
     }
+
+
+def decoder_name(config: RunConfig) -> str | None:
+    """A hash of the thin decoder's file; None is the autoencoder's own."""
+    if config.decoder is None:
+        return None
+    with Path(config.decoder).open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
 
 
 def weights_name(config: RunConfig, trained: bool) -> str:
