@@ -1,7 +1,8 @@
 """Files of thin decoders: TAEHV's, and those that are trained here.
 
-TAEHV's hold an encoder too, which is left out. LightX2V's lighttaehy1_5 has the same names and
-shapes but, as others run it, leaky ReLUs, which no file tells: it is not meant here.
+TAEHV's hold an encoder too, which is left out. Activations are not in a file: TAEHV's own code has
+ReLUs. ComfyUI runs files of 32 latent channels with leaky ones, so that there may be some of the
+same names that are not meant here, such as LightX2V's lighttaehy1_5.
 """
 
 import math
@@ -19,10 +20,10 @@ from flowact.models.vae_thin import BEFORE_STAGES, ThinDecoder, ThinSizes
 SAVED_AS = "thin_decoder.safetensors"  # in the folder of a pipeline that decodes with one
 
 
-def load_thin_decoder(path: str | Path, dtype: torch.dtype = torch.float32) -> ThinDecoder:
+def load_thin_decoder(path: str | Path) -> ThinDecoder:
     """The decoder in a file of TAEHV's (.safetensors or .pth), or of ``save_thin_decoder``.
 
-    Its sizes are those of the weights.
+    Its sizes are those of the weights. In float32, on the CPU.
 
     Raises:
         ValueError: there is no such file, or it holds no such decoder, or more; keys are named.
@@ -33,7 +34,7 @@ def load_thin_decoder(path: str | Path, dtype: torch.dtype = torch.float32) -> T
         sizes = _sizes_of(state)
     except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:
         raise ValueError(
-            f"decoder={path} is no decoder of TAEHV's: its weights lack, or do not fit, {error}; "
+            f"decoder={path} is no thin decoder: its weights lack, or do not fit, {error}; "
             "give one such as taehv1_5.safetensors, or what scripts/export.py wrote of "
             "experiment=vae_thin"
         ) from error
@@ -49,10 +50,10 @@ def load_thin_decoder(path: str | Path, dtype: torch.dtype = torch.float32) -> T
     }
     if told := [f"{what} {_named(keys)}" for what, keys in wrong.items() if keys]:
         raise ValueError(
-            f"decoder={path} is no decoder of TAEHV's: it {'; it '.join(told)}; give a whole one"
+            f"decoder={path} is no thin decoder: it {'; it '.join(told)}; give a whole one"
         )
     decoder.load_state_dict(own)
-    return decoder.to(dtype).eval()
+    return decoder.eval()
 
 
 def save_thin_decoder(decoder: ThinDecoder, path: Path) -> None:
@@ -75,7 +76,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ValueError(
             f"decoder={path} cannot be read: {reason}; give a .safetensors or .pth file"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise ValueError(f"decoder={path} holds other things than weights by name")
     return state
 
