@@ -21,6 +21,8 @@ from flowact.models.caches import TextCache
 from flowact.models.text_encoder import HunyuanTextEncoder, PromptCache
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.models.vae import VideoAutoencoder, wrap_autoencoder
+from flowact.models.vae_thin import ThinAutoencoder, ThinDecoder
+from flowact.models.vae_thin_weights import SAVED_AS, load_thin_decoder, save_thin_decoder
 from flowact.settings import ModelConfig, StreamSettings
 from flowact.streaming.audio import AudioExtractor
 from flowact.streaming.engine import Engine
@@ -137,6 +139,8 @@ class FlowActPipeline:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights (safetensors) and settings into ``folder``.
 
+        A thin decoder is a file of its own there, thin_decoder.safetensors, for ``use_decoder``.
+
         Raises:
             ValueError: the text encoder is HunyuanVideo-1.5's, which stays where it came from, or
                 the levels are fixed.
@@ -147,6 +151,8 @@ class FlowActPipeline:
         self.transformer.save_pretrained(folder / "transformer")
         self.autoencoder.module.save_pretrained(folder / "vae")
         self.text_encoder.save_pretrained(folder / "text_encoder")
+        if isinstance(self.autoencoder, ThinAutoencoder):
+            save_thin_decoder(self.autoencoder.decoder, folder / SAVED_AS)
         if isinstance(self.audio_encoder, WhisperEncoder):
             components.save_whisper(self.audio_encoder, folder / WHISPER)
         write_index(self.config, folder, self.trained)
@@ -157,6 +163,26 @@ class FlowActPipeline:
         own = stream or self.config.stream
         sampler = StreamSampler(self.transformer, self.config.geometry, own)
         self.transformer.fix_levels(sampler.called_at, sampler.scales)
+        return self
+
+    def use_decoder(self, decoder: str | Path | ThinDecoder) -> "FlowActPipeline":
+        """Decode streams with a thin decoder; the full autoencoder encodes as ever.
+
+        Args:
+            decoder: itself, or a file of TAEHV's (.safetensors or .pth), or of ``save_pretrained``.
+
+        Raises:
+            ValueError: the file cannot be used, or is of another autoencoder's latents.
+        """
+        current = self.autoencoder
+        full = current.full if isinstance(current, ThinAutoencoder) else current
+        thin = decoder if isinstance(decoder, ThinDecoder) else load_thin_decoder(decoder)
+        weight = next(full.module.parameters())
+        try:
+            self.autoencoder = ThinAutoencoder(full, thin.to(weight.device, weight.dtype).eval())
+        except ValueError as error:
+            name = "" if thin is decoder else f"decoder={decoder}: "
+            raise ValueError(f"{name}{error}") from error
         return self
 
     def to(self, device: str | torch.device) -> "FlowActPipeline":
@@ -174,7 +200,7 @@ class FlowActPipeline:
     @property
     def modules(self) -> list[torch.nn.Module]:
         """All parts that have weights."""
-        modules = [self.transformer, self.autoencoder.module, self.text_encoder]
+        modules = [self.transformer, *self.autoencoder.modules, self.text_encoder]
         if isinstance(self.audio_encoder, WhisperEncoder):
             modules.append(self.audio_encoder)
         return modules

@@ -61,6 +61,9 @@ class RunConfig:
         device: auto, cpu, cuda or cuda:N.
         threads: of torch for each of the two stages; None shares the cores out between them.
         stream: settings that differ from the model's own.
+        decoder: a thin decoder of the autoencoder's latents that streams are decoded by: a file of
+            TAEHV's (.safetensors or .pth), or thin_decoder.safetensors of scripts/export.py; None
+            is the autoencoder's own.
         fixed_levels: whether modulation is computed once for the stream's noise levels, and the
             weights that make it are dropped before the model goes to its device.
     """
@@ -71,6 +74,7 @@ class RunConfig:
     precision: Precision = Precision.auto
     device: str = "auto"
     threads: int | None = None
+    decoder: str | None = None
     fixed_levels: bool = False
     stream: StreamOverrides = field(default_factory=StreamOverrides)
 
@@ -297,6 +301,8 @@ class EvaluateConfig:
         precision: of the model's arithmetic; auto is bf16 where the machine computes in it.
         device: auto, cpu, cuda or cuda:N.
         threads: of torch for each stage of the stream; None shares the cores out between them.
+        decoder: of the model, a thin decoder by which streams are decoded, and the round trip too;
+            None is the autoencoder's own.
         stream: settings that differ from the model's own.
     """
 
@@ -321,6 +327,7 @@ class EvaluateConfig:
     precision: Precision = Precision.auto
     device: str = "auto"
     threads: int | None = None
+    decoder: str | None = None
     stream: StreamOverrides = field(default_factory=StreamOverrides)
 
     def __post_init__(self) -> None:
@@ -332,6 +339,8 @@ class EvaluateConfig:
             )
         if self.videos is None:
             self._check_model()
+        elif self.decoder is not None:
+            raise ValueError(f"decoder={self.decoder} is of a model; leave it out with videos=...")
         if self.mouth_box is not None and len(self.mouth_box) != 4:
             raise ValueError(
                 f"mouth_box has {len(self.mouth_box)} numbers; give [left,top,right,bottom]"

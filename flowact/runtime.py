@@ -1,6 +1,7 @@
 """Which machine a run is on, in which precision, and with which weights."""
 
 import dataclasses
+import hashlib
 import logging
 import os
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ def load_pipeline(config: RunConfig) -> FlowActPipeline:
     """The preset, or the folder of weights, on its device and in its precision.
 
     Raises:
-        ValueError: the device is not there, or the weights cannot be loaded.
+        ValueError: the device is not there, or the weights or the decoder cannot be loaded.
     """
     transformers.utils.logging.disable_progress_bar()  # a model loads in less than its bar takes
     device = resolve_device(config.device)
@@ -37,6 +38,8 @@ def load_pipeline(config: RunConfig) -> FlowActPipeline:
         pipeline = FlowActPipeline.from_pretrained(config.weights, dtype)
     if not pipeline.trained:
         logger.warning("%s is %s", pipeline.config.name, UNTRAINED)
+    if config.decoder is not None:
+        pipeline.use_decoder(config.decoder)
     if config.fixed_levels:
         pipeline.fix_levels(config.stream.over(pipeline.config.stream))
     return pipeline.to(device)
@@ -104,6 +107,7 @@ def describe(config: RunConfig, pipeline: FlowActPipeline, threads: int) -> dict
         "precision": str(pipeline.transformer.dtype).removeprefix("torch."),
         "device": str(pipeline.transformer.device),
         "threads_per_stage": threads,
+        "decoder": decoder_name(config),
         "fixed_levels": config.fixed_levels,
     }
 
@@ -117,6 +121,14 @@ def describe_sharing(config: StreamConfig, ranks: Ranks | None, calls: int) -> d
         "processes": ranks.count,
         "received_bytes_per_call": ranks.traffic.received / max(1, calls),
     }
+
+
+def decoder_name(config: RunConfig) -> str | None:
+    """A hash of the thin decoder's file; None is the autoencoder's own."""
+    if config.decoder is None:
+        return None
+    with Path(config.decoder).open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
 
 
 def weights_name(config: RunConfig, trained: bool) -> str:

@@ -17,6 +17,8 @@ import pytest
 from PIL import Image
 
 from flowact.cli import main
+from flowact.models.vae_thin import ThinDecoder, ThinSizes
+from flowact.models.vae_thin_weights import save_thin_decoder
 from flowact.runs import SampleConfig
 from flowact.streaming.engine import Engine
 
@@ -26,7 +28,7 @@ KEYS = {
     "frames", "fps", "video_fps", "ttff_s", "tick_s", "stage_s", "deadline_misses",
     "calls_per_chunk", "nfe_per_chunk", "calls", "refine_calls", "ramp_calls", "peak_rss_mb",
     "seed", "precision", "device", "threads_per_stage", "weights", "model", "synthetic",
-    "interrupted", "fixed_levels",
+    "interrupted", "fixed_levels", "decoder",
 }  # fmt: skip
 
 
@@ -49,6 +51,14 @@ def given(tmp_path, picture, weights):
         "output": tmp_path / "video.mp4",
         "weights": weights,
     }
+
+
+@pytest.fixture
+def thin(tmp_path):
+    """A thin decoder of the tiny pipeline's latents."""
+    path = tmp_path / "thin.safetensors"
+    save_thin_decoder(ThinDecoder(ThinSizes(4, (8, 6, 4), (2, 2), patch=2, blocks=1)), path)
+    return path
 
 
 def write_wav(path, samples, rate=16_000):
@@ -99,6 +109,16 @@ def test_a_video_and_its_report(monkeypatch, given, tmp_path):
     assert (report["calls"], report["ramp_calls"]) == (5, 2)
     assert report["weights"].startswith("sha256:")
     assert report["synthetic"] is True
+
+
+def test_a_thin_decoder_takes_the_place_of_the_autoencoders(monkeypatch, given, thin, tmp_path):
+    run(monkeypatch, given)
+    run(monkeypatch, given | {"output": tmp_path / "thin.mp4", "decoder": thin})
+    assert decoded(tmp_path / "thin.mp4") == decoded(given["output"])
+    assert (tmp_path / "thin.mp4").read_bytes() != given["output"].read_bytes()
+    own, other = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("video", "thin"))
+    assert own["decoder"] is None
+    assert other["decoder"].startswith("sha256:")
 
 
 def test_the_same_seed_gives_the_same_file(monkeypatch, given, tmp_path):
@@ -225,6 +245,16 @@ class TestBadInput:
 
     def test_weights_that_are_not_there(self, monkeypatch, capsys, given, tmp_path):
         fails(monkeypatch, capsys, given | {"weights": tmp_path / "none"}, "none")
+
+    def test_a_decoder_that_is_not_there(self, monkeypatch, capsys, given, tmp_path):
+        words = given | {"decoder": tmp_path / "none.safetensors"}
+        fails(monkeypatch, capsys, words, "none.safetensors: there is no such file")
+
+    def test_a_decoder_of_other_latents(self, monkeypatch, capsys, given, tmp_path):
+        path = tmp_path / "thin.safetensors"
+        save_thin_decoder(ThinDecoder(ThinSizes(4, (8, 6, 4), (2, 2), patch=1, blocks=1)), path)
+        named = f"decoder={path}: the spatial_stride of the thin decoder is 4"
+        fails(monkeypatch, capsys, given | {"decoder": path}, named)
 
     def test_an_output_whose_name_is_too_long(self, monkeypatch, capsys, given, tmp_path):
         words = given | {"output": tmp_path / f"{'x' * 300}.mp4"}

@@ -21,15 +21,17 @@ def compile_pipeline(pipeline: FlowActPipeline) -> None:
     names, or in ~/.cache/flowact/compiled.
     """
     os.environ.setdefault(CACHE, str(Path.home() / ".cache" / "flowact" / "compiled"))
-    model = pipeline.transformer
+    model: Any = pipeline.transformer
     layers = Compiled()
     model.denoise = layers.watch(model.denoise)
     model.encode_and_denoise = layers.watch(model.encode_and_denoise)
     # Layers that exchange with other processes are compiled in parts.
-    for block in model.transformer_blocks:
+    for block in model.blocks:
         block.run_video = layers.compiled(block.run_video, whole=not model.is_shared)
-    decoder, autoencoder = Compiled(), pipeline.autoencoder
-    autoencoder._decode = decoder.watch(decoder.compiled(autoencoder._decode, whole=True))
+    decoder = Compiled()
+    autoencoder: Any = pipeline.autoencoder
+    decode = decoder.compiled(autoencoder.decode_raw, whole=True)
+    autoencoder.decode_raw = decoder.watch(decode)
 
 
 class Compiled:

@@ -22,7 +22,7 @@ def capture_pipeline(pipeline: FlowActPipeline) -> None:
     Raises:
         ValueError: the model is not on a CUDA device, or shared among processes.
     """
-    model = pipeline.transformer
+    model: Any = pipeline.transformer
     if model.device.type != "cuda":
         raise ValueError(f"graphs=true needs a CUDA device; this model is on {model.device}")
     if model.is_shared:

@@ -16,13 +16,14 @@ def offload_pipeline(pipeline: FlowActPipeline, device: torch.device) -> None:
     Layers come for the time of their call, the next one while one runs. Encoders too large to stay
     come for a prompt.
     """
-    model, encoder = pipeline.transformer, pipeline.text_encoder
-    layers = Visitors(list(model.transformer_blocks), device)
-    for place, block in enumerate(model.transformer_blocks):
+    blocks: list[Any] = list(pipeline.transformer.blocks)
+    layers = Visitors(blocks, device)
+    for place, block in enumerate(blocks):
         block.run_video = layers.visit(place, block.run_video)
         block.run_text = layers.visit(place, block.run_text)
     at_home = {id(weight) for weight in layers.weights}
-    if isinstance(encoder, HunyuanTextEncoder):
+    if isinstance(pipeline.text_encoder, HunyuanTextEncoder):
+        encoder: Any = pipeline.text_encoder
         guest = Visitors([encoder], device)
         encoder.encode = guest.visit(0, encoder.encode)
         encoder.encode_image = guest.visit(0, encoder.encode_image)

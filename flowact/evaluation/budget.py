@@ -24,6 +24,8 @@ from flowact.index import read_index
 from flowact.models.components import build_autoencoder
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.models.vae import wrap_autoencoder
+from flowact.models.vae_thin import ThinAutoencoder, ThinDecoder
+from flowact.models.vae_thin_weights import load_thin_decoder
 from flowact.runs import BenchmarkConfig
 from flowact.settings import ModelConfig
 from flowact.training.memory import on_cpu
@@ -117,11 +119,13 @@ class Products(TorchFunctionMode):
         work.activations += sum(2 * tensor.numel() for tensor in moved)
 
 
-def tick_work(model: ModelConfig, text_tokens: int) -> dict[str, Work]:
+def tick_work(
+    model: ModelConfig, text_tokens: int, decoder: ThinDecoder | None = None
+) -> dict[str, Work]:
     """Of a steady tick of a stream of ``model``, and of decoding its chunk, by kind of layer.
 
     Text and context are in memory, but for the short-term latent, which is new; all chunks have one
-    prompt of ``text_tokens`` tokens.
+    prompt of ``text_tokens`` tokens. A thin ``decoder`` takes the place of the autoencoder's.
     """
     with torch.device("meta"):
         on_meta = FlowActTransformer3DModel(**dataclasses.asdict(model.transformer)).eval()
@@ -130,6 +134,8 @@ def tick_work(model: ModelConfig, text_tokens: int) -> dict[str, Work]:
     with FakeTensorMode(allow_non_fake_inputs=True):
         transformer = on_cpu(on_meta)
     autoencoder = wrap_autoencoder(decodes, window=model.autoencoder.window)
+    if decoder is not None:
+        autoencoder = ThinAutoencoder(autoencoder, decoder.to("meta"))
     # Outside of the mode, so that what is not derived from weights keeps its values: whether a mask
     # hides anything decides which kernel runs.
     with torch.no_grad():
@@ -186,12 +192,13 @@ def plan(config: BenchmarkConfig) -> dict[str, Any]:
     """Tokens, work by kind of layer, and times and numbers of GPUs for 25 fps; without repairs.
 
     Raises:
-        ValueError: ``config.weights`` is no folder of weights.
+        ValueError: ``config.weights`` is no folder of weights, or ``config.decoder`` no decoder.
     """
     model = config.model if config.weights is None else read_index(Path(config.weights))[0]
     stream = dataclasses.replace(config.stream.over(model.stream), refine_every=0)
     model, geometry = dataclasses.replace(model, stream=stream), model.geometry
-    work = tick_work(model, config.text_tokens)
+    decoder = None if config.decoder is None else load_thin_decoder(config.decoder)
+    work = tick_work(model, config.text_tokens, decoder)
     if config.fixed_levels:
         del work[MODULATION]
     joint = model.transformer.context_attention == "joint"

@@ -15,7 +15,7 @@ from flowact.evaluation.takes import file_hash
 from flowact.evaluation.voices import find_recordings, said_by
 from flowact.index import read_index
 from flowact.runs import COLUMNS, EvaluateConfig, MakeActorsConfig, Mouth, RunConfig, Suite
-from flowact.runtime import load_pipeline, weights_name
+from flowact.runtime import decoder_name, load_pipeline, weights_name
 
 TRUTH, ROUND_TRIP, MODEL = COLUMNS
 VOICES = "voices"
@@ -63,6 +63,7 @@ def evaluate_model(config: EvaluateConfig) -> ModelRun:
     streamed: dict[str, Any] = {
         "model": run.model.name,
         "weights": weights_name(run, pipeline.trained),
+        "decoder": decoder_name(run),
         "precision": str(pipeline.transformer.dtype).removeprefix("torch."),
         "stream": asdict(settings) | {"update": settings.update.name},
     }
@@ -98,6 +99,7 @@ def _suite(config: EvaluateConfig, truth: Path) -> ActorSuite | VideoSuite:
         suite=Suite.actors if config.voices is None else Suite.video,
         mouth=Mouth.probe,
         voices=None,
+        decoder=None,
         model=None,
         weights=None,
         videos=str(truth),
@@ -117,5 +119,6 @@ def _run_config(config: EvaluateConfig) -> RunConfig:
         precision=config.precision,
         device=config.device,
         threads=config.threads,
+        decoder=config.decoder,
         stream=config.stream,
     )

@@ -10,9 +10,8 @@ def rotary(
 ) -> Tensor:
     """Turns of ``F`` latents at ``positions`` [F] over a ``grid`` of rows and columns.
 
-    They are cosine and sine for each pair of neighbouring channels,
-    [F, N, 1, head_dim / 2, 2]. ``axes`` are the head dimensions given to time, rows and columns; they
-    sum to the head's.
+    They are cosine and sine for each pair of neighbouring channels, [F, N, 1, head_dim / 2, 2].
+    ``axes`` are the head dimensions given to time, rows and columns; they sum to the head's.
     """
     rows, columns = grid
     device = positions.device

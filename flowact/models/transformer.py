@@ -174,7 +174,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         emb = self._text_time(time)
         layers: list[TextKeyValue | None] = []
         hidden = tokens
-        for block in self._blocks:
+        for block in self.blocks:
             if block.has_text:
                 hidden, own = self._run(block.run_text, hidden, emb, mask)
                 layers.append(own)
@@ -287,7 +287,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         text_of_latent = text_of_latent[sequence.share.streamed]
         joint = self.config.context_attention == "joint"
         left: list[KeyValue | None] = []
-        for layer, block in enumerate(self._blocks):
+        for layer, block in enumerate(self.blocks):
             own_kept = None if kept is None else kept.layers[layer]
             own_texts = [text.layers[layer] for text in texts] if block.has_text else []
             x, own = self._run(
@@ -308,7 +308,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         x = sequence.x
         text_emb = self._text_time(text_time)
         one_text = [0] * x.shape[1]
-        for block in self._blocks:
+        for block in self.blocks:
             if block.kind is LayerKind.FULL:
                 x, text = self._run(block, sequence._replace(x=x), text, text_emb, mask)
                 continue
@@ -414,7 +414,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return self.share_of is not Share
 
     @property
-    def _blocks(self) -> list[FlowActBlock]:
+    def blocks(self) -> list[FlowActBlock]:
         return cast(list[FlowActBlock], list(self.transformer_blocks))
 
     def _pack(self, latents: Tensor, context: bool) -> Tensor:

@@ -85,8 +85,7 @@ class VideoAutoencoder(ABC):
             raise ValueError(
                 f"latents are {tuple(latents.shape)}; give [B, {self.latent_channels}, F, h, w]"
             )
-        mean, std = self._mean_std(latents)
-        frames, cache = self._decode((latents * std + mean).to(self._dtype), cache)
+        frames, cache = self.decode_raw(self._as_decoded(latents).to(self._dtype), cache)
         return frames.clamp(-1, 1).to(latents.dtype), cache
 
     @abstractmethod
@@ -94,8 +93,23 @@ class VideoAutoencoder(ABC):
         """The posterior's mode, not normalised."""
 
     @abstractmethod
-    def _decode(self, latents: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
-        """Frames, not clamped, of latents that are not normalised."""
+    def decode_raw(self, latents: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
+        """Frames, not clamped, of what ``_as_decoded`` gives."""
+
+    def _as_decoded(self, latents: Tensor) -> Tensor:
+        """Normalised latents as the decoder takes them: here, as the encoder made them."""
+        mean, std = self._mean_std(latents)
+        return latents * std + mean
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All that hold weights, to be moved and cast together."""
+        return [self.module]
+
+    @property
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of each latent channel, [1, C, 1, 1, 1]."""
+        return self._moments
 
     @property
     def _dtype(self) -> torch.dtype:

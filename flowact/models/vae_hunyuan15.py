@@ -46,7 +46,7 @@ class HunyuanVideo15Autoencoder(VideoAutoencoder):
         mode: Tensor = self.module.encode(frames).latent_dist.mode()
         return mode
 
-    def _decode(self, latents: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
+    def decode_raw(self, latents: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
         carry, decoder = Carry(cache), self.module.decoder
         x = latents.contiguous(memory_format=torch.channels_last_3d)
         shortcut = x.repeat_interleave(decoder.repeat, dim=1)

@@ -50,11 +50,11 @@ class WanAutoencoder(VideoAutoencoder):
         mode: Tensor = self.module.quant_conv(torch.cat(encoded, dim=2)).chunk(2, dim=1)[0]
         return mode
 
-    def _decode(self, latents: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
+    def decode_raw(self, latents: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
         if cache is None and latents.shape[2] > 1:
             # The first latent alone is not upsampled in time.
-            first, cache = self._decode(latents[:, :, :1], None)
-            rest, cache = self._decode(latents[:, :, 1:], cache)
+            first, cache = self.decode_raw(latents[:, :, :1], None)
+            rest, cache = self.decode_raw(latents[:, :, 1:], cache)
             return torch.cat([first, rest], dim=2), cache
         carry, decoder = Carry(cache), self.module.decoder
         x = latents.contiguous(memory_format=torch.channels_last_3d)

@@ -180,10 +180,35 @@ class LoopConfig:
 
 
 class VaePart(Enum):
-    """Of an autoencoder: all of it, or its decoder, which leaves the latents as they are."""
+    """Of an autoencoder: all of it; its decoder, which leaves the latents as they are; or a thin
+    decoder of its latents, which is new, beside it."""
 
     all = "all"
     decoder = "decoder"
+    thin = "thin"
+
+
+@dataclass
+class ThinConfig:
+    """Sizes of a thin decoder that is trained; the rest is the autoencoder's.
+
+    Each stage doubles height and width, and the last ones, as many as it takes, the frames.
+
+    Attributes:
+        widths: channels of each stage, then those of the last convolution's input.
+        blocks: of each stage.
+    """
+
+    widths: tuple[int, ...] = (96, 48, 32)
+    blocks: int = 2
+
+    def __post_init__(self) -> None:
+        if len(self.widths) < 2 or min(self.widths) < 1:
+            raise ValueError(
+                f"vae.thin.widths is {list(self.widths)}; give two numbers or more, each 1 or more"
+            )
+        if self.blocks < 1:
+            raise ValueError(f"vae.thin.blocks is {self.blocks}; it must be 1 or more")
 
 
 @dataclass
@@ -191,7 +216,8 @@ class VaeConfig:
     """The stage that trains the autoencoder.
 
     Attributes:
-        part: what is trained: all, or the decoder.
+        part: what is trained: all, the decoder, or thin, a thin decoder beside it.
+        thin: sizes of that.
         images: samples of single frames, a multiple of micro_batch; those that follow are clips.
         stills: frames in a sample of single frames.
         clip_frames: length of a clip, 4n + 1. What a clip begins with reconstructs unlike the
@@ -206,6 +232,7 @@ class VaeConfig:
     """
 
     part: VaePart = VaePart.all
+    thin: ThinConfig = field(default_factory=ThinConfig)
     images: int = 0
     stills: int = 8
     clip_frames: int = 21

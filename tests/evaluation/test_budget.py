@@ -13,6 +13,8 @@ from flowact.evaluation.budget import DECODER, Gpu, Work, markdown, plan, roofli
 from flowact.models.components import build_autoencoder
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.models.vae import wrap_autoencoder
+from flowact.models.vae_thin import ThinDecoder, ThinSizes
+from flowact.models.vae_thin_weights import save_thin_decoder
 from flowact.runs import BenchmarkConfig, StreamOverrides
 
 TEXT = 7
@@ -50,6 +52,23 @@ def test_weights_are_read_once_a_call_and_calls_are_counted():
         assert four[kind].weights == 4 * once[kind].weights, kind
         assert 3 * once[kind].flops < four[kind].flops <= 4 * once[kind].flops, kind
     assert four[DECODER] == once[DECODER]
+
+
+def test_a_thin_decoder_is_counted_in_place_of_the_autoencoders(tmp_path):
+    sizes = ThinSizes(4, (8, 6, 4), (2, 2), patch=2, blocks=1)
+    model, path = tiny_config(), tmp_path / "thin.safetensors"
+    save_thin_decoder(ThinDecoder(sizes), path)
+    config = BenchmarkConfig(model=model, output="plan.json", plan=True, text_tokens=TEXT)
+    own, thin = plan(config)["work"], plan(dataclasses.replace(config, decoder=str(path)))["work"]
+    size = (model.geometry.chunk_latents, model.height // 8, model.width // 8)
+    decoder = ThinDecoder(sizes).bfloat16()
+    chunk = torch.zeros(1, 4, *size, dtype=torch.bfloat16)
+    with torch.no_grad():
+        _, cache = decoder(chunk)
+    counted = sum(thin[DECODER][kind] for kind in ("linear", "convolution"))
+    assert counted == flops_of(lambda: decoder(chunk, cache))
+    without = [{k: w["linear"] for k, w in work.items() if k != DECODER} for work in (own, thin)]
+    assert without[0] == without[1]
 
 
 def test_the_decoder_is_counted_in_its_steady_state():

@@ -221,6 +221,8 @@ def test_configuration_crosses_and_is_checked(cast):
         dataclasses.replace(config, mouth=Mouth.probe)
     with pytest.raises(ValueError, match="mouth_box is for suite=video mouth=motion"):
         dataclasses.replace(config, suite=Suite.actors)
+    with pytest.raises(ValueError, match="decoder=d is of a model; leave it out with videos"):
+        dataclasses.replace(config, decoder="d")
     with pytest.raises(ValueError, match="probe=p reads actors only; add mouth=probe"):
         dataclasses.replace(config, probe="p")
     tracks, landmarks = load_truth(cast / "truth" / "actor-0900101-t0.safetensors")

@@ -28,6 +28,8 @@ from flowact.evaluation.statistics import Estimate
 from flowact.evaluation.suites import Evaluation
 from flowact.evaluation.video import open_video, read_frames
 from flowact.media.writer import VideoWriter
+from flowact.models.vae_thin import ThinDecoder, ThinSizes
+from flowact.models.vae_thin_weights import save_thin_decoder
 from flowact.runs import EvaluateConfig, Precision, Speech, Suite
 
 SECONDS = 1.92  # four chunks, and whole packets of AAC
@@ -93,6 +95,23 @@ def test_a_stream_is_what_the_pipeline_gives_its_user(run, tiny_pipeline):
         for begin in range(0, len(output.frames), 12):  # as the sound is written with a chunk
             writer.write(output.frames[begin : begin + 12])
     assert written.read_bytes() == (run.folder / "model" / f"{clip.id}.mp4").read_bytes()
+
+
+def test_a_thin_decoder_shows_what_is_measured(run, config, tmp_path):
+    """And is part of what a folder was made with: without it, nothing goes on there."""
+    path = tmp_path / "thin.safetensors"
+    save_thin_decoder(ThinDecoder(ThinSizes(4, (8, 6, 4), (2, 2), patch=2, blocks=1)), path)
+    output = str(tmp_path / "scores.json")
+    thin = replace(config, decoder=str(path), columns=("round_trip",), clips=1, output=output)
+    made = evaluate_model(thin)
+    assert made.streamed["decoder"].startswith("sha256:")
+    assert run.streamed["decoder"] is None
+    video = f"round_trip/{read_manifest(run.folder / 'truth')[0].id}.mp4"
+    shown, own = (frames_of(each.folder / video) for each in (made, run))
+    assert shown.shape == own.shape
+    assert not np.array_equal(shown, own)
+    with pytest.raises(ValueError, match="was made with decoder sha256:"):
+        evaluate_model(replace(thin, decoder=None))
 
 
 def test_the_round_trip_is_the_autoencoders_alone(run, tiny_pipeline):

@@ -23,6 +23,7 @@ from flowact.training.settings import (
     OptimiserConfig,
     OptimiserKind,
     Strategy,
+    ThinConfig,
     TrainConfig,
     VaeConfig,
     VaePart,
@@ -63,10 +64,11 @@ def stage_config(experiment: str, data: Path, output: Path, strategy: Strategy) 
         "folders": (str(data),), "tasks": TASKS, "generated_memory": 0.5, "average": 0.9,
     }  # fmt: skip
     jumps = windows | {"tasks": TasksConfig(refinement=0.25)}
-    part = VaePart.decoder if experiment == "vae_decoder" else VaePart.all
+    part = {"vae_decoder": VaePart.decoder, "vae_thin": VaePart.thin}.get(experiment, VaePart.all)
+    thin = ThinConfig(widths=(8, 6, 4), blocks=1)
     return TrainConfig(
         model=tiny_model(experiment),
-        stage="vae" if experiment == "vae_decoder" else experiment,
+        stage="vae" if part is not VaePart.all else experiment,
         output=str(output),
         steps=STEPS,
         global_batch=4,
@@ -75,7 +77,7 @@ def stage_config(experiment: str, data: Path, output: Path, strategy: Strategy) 
         optimiser=OptimiserConfig(kind=OptimiserKind.muon, lr=1e-3, warmup_steps=1),
         checkpoints=CheckpointsConfig(every=SAVED),
         log=LogConfig(every=1),
-        vae=VaeConfig(part=part, images=8, stills=2, clip_frames=5),
+        vae=VaeConfig(part=part, thin=thin, images=8, stills=2, clip_frames=5),
         autoregressive=AutoregressiveConfig(**windows),
         audio_motion=AudioMotionConfig(**windows),
         guidance_distillation=GuidanceConfig(**windows),

@@ -14,6 +14,7 @@ from flowact.training.settings import Strategy
 KILLS = {
     "vae": Kill.SAVE,
     "vae_decoder": Kill.STEP,
+    "vae_thin": Kill.STEP,
     "text": Kill.STEP,
     "speech": Kill.STEP,
     "autoregressive": Kill.STEP,

@@ -11,17 +11,26 @@ from flowact.data.actors.clip import ActorSeeds, make_clip
 from flowact.data.actors.renderer import Renderer
 from flowact.models.components import build_autoencoder
 from flowact.models.vae import wrap_autoencoder
+from flowact.models.vae_thin import ThinAutoencoder, ThinDecoder, ThinSizes
+from flowact.pipeline import FlowActPipeline
 from flowact.rng import keyed_normal
 from flowact.training import actor_frames
 from flowact.training.actor_frames import ActorFrames, ActorFramesDataset, collate, weighted_frames
+from flowact.training.checkpoint import find_checkpoint
+from flowact.training.export import export
 from flowact.training.loop import Trainer
 from flowact.training.objective import Draws
 from flowact.training.objectives.reconstruction import reconstruction_errors
 from flowact.training.objectives.vae import VaeObjective, build_vae, psnr
-from flowact.training.objectives.wan_round_trip import WanRoundTrip, measure_latents
+from flowact.training.objectives.wan_round_trip import (
+    ThinRoundTrip,
+    WanRoundTrip,
+    measure_latents,
+)
 from flowact.training.settings import (
     OptimiserConfig,
     OptimiserKind,
+    ThinConfig,
     TrainConfig,
     VaeConfig,
     VaePart,
@@ -45,6 +54,20 @@ def residual_module():
     config.config |= {"is_residual": True, "in_channels": 12, "out_channels": 12, "patch_size": 2}
     torch.manual_seed(0)
     return build_autoencoder(config)
+
+
+THIN = ThinSizes(latent_channels=4, widths=(8, 6, 4), time=(2, 2), patch=2, blocks=1)
+
+
+@pytest.fixture
+def thin():
+    torch.manual_seed(1)
+    return ThinDecoder(THIN)
+
+
+def thin_objective(module, thin) -> VaeObjective:
+    config = VaeConfig(part=VaePart.thin, images=IMAGES, stills=3, clip_frames=9)
+    return VaeObjective(module, config, HEIGHT, WIDTH, 0, thin)
 
 
 def objective_of(module, **changes) -> VaeObjective:
@@ -182,6 +205,116 @@ def test_the_decoder_alone_leaves_latents_as_they_are(module):
     assert wrap_autoencoder(module).encode(clips).equal(before)
 
 
+@pytest.mark.parametrize("frames", [1, 13])
+def test_the_thin_round_trip_is_what_streams_do(module, thin, frames):
+    module.register_to_config(latents_mean=[0.5, 0, -1, 2], latents_std=[0.5, 1, 2, 0.25])
+    clips = noise_clips(2, frames)
+    with torch.no_grad():
+        made, latents = ThinRoundTrip(module, thin)(clips)
+    full = wrap_autoencoder(module)
+    streamed = ThinAutoencoder(full, thin)
+    decoded, _ = streamed.decode(streamed.encode(clips))
+    # Two orders of the same float32 sums, on values of about 1.
+    torch.testing.assert_close(made.clamp(-1, 1), decoded, atol=1e-5, rtol=1e-5)
+    mean, std = full.moments
+    torch.testing.assert_close((latents - mean) / std, full.encode(clips), atol=1e-5, rtol=1e-5)
+
+
+def test_noise_for_the_thin_decoder_is_on_latents_as_they_were_made(module, thin):
+    module.register_to_config(latents_mean=[0.0] * 4, latents_std=[0.5, 1, 2, 0.25])
+    clips, network = noise_clips(1, 5), ThinRoundTrip(module, thin)
+    with torch.no_grad():
+        noise = 0.1 * keyed_normal((1, 4, 2, HEIGHT // 8, WIDTH // 8), "noise")
+        noisy, latents = network(clips, noise)
+        expected, _ = thin((latents + noise) / network.std)
+    torch.testing.assert_close(noisy, expected)
+    assert not torch.equal(network(clips)[0], noisy)
+
+
+@pytest.mark.parametrize("sample", [0, IMAGES])
+def test_the_thin_decoder_learns_and_the_autoencoder_stays(module, thin, sample):
+    """The mean picture, at least: that is what a network so small and few steps are good for."""
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    objective = thin_objective(module, thin)
+    network = objective.networks["autoencoder"]
+    trained = [p for p in network.parameters() if p.requires_grad]
+    assert {id(p) for p in trained} == {id(p) for p in thin.parameters()}
+    optimiser = torch.optim.Adam(trained, 1e-2)
+    costs = []
+    for _ in range(10):
+        losses = loss_of(objective, sample, sample + 1)
+        optimiser.zero_grad()
+        losses.total.backward()
+        assert all(p.grad is not None for p in trained)
+        optimiser.step()
+        costs.append((losses.parts["pixels"] + losses.parts["edges"]).item())
+    assert costs[-1] < 0.8 * costs[0]
+    assert all(value.equal(before[name]) for name, value in module.state_dict().items())
+
+
+def test_a_thin_decoder_is_exported_beside_the_autoencoder(tmp_path):
+    """As one file, which streams are decoded by; all else is what the run began with."""
+    FlowActPipeline.untrained(tiny_config()).save_pretrained(tmp_path / "start")
+    config = TrainConfig(
+        model=dataclasses.replace(tiny_config(), height=HEIGHT, width=WIDTH),
+        stage="vae",
+        weights=str(tmp_path / "start"),
+        output=str(tmp_path / "run"),
+        steps=2,
+        global_batch=1,
+        micro_batch=1,
+        optimiser=OptimiserConfig(kind=OptimiserKind.muon, lr=1e-2, warmup_steps=1),
+        vae=VaeConfig(
+            part=VaePart.thin,
+            thin=ThinConfig(widths=(8, 6, 4), blocks=1),
+            images=1,
+            stills=2,
+            clip_frames=5,
+        ),
+    )
+    trainer = Trainer(build(config), config)
+    assert trainer.run()
+    for dtype in (torch.float32, torch.bfloat16):
+        output = tmp_path / str(dtype)
+        export(config, find_checkpoint(tmp_path / "run", None), output, dtype)
+        start, exported = map(FlowActPipeline.from_pretrained, (tmp_path / "start", output))
+        for name, value in start.autoencoder.module.state_dict().items():
+            kept = exported.autoencoder.module.state_dict()[name]
+            assert kept.equal(value.to(dtype).float()), name
+        exported.use_decoder(output / "thin_decoder.safetensors")
+        assert isinstance(exported.autoencoder, ThinAutoencoder)
+        assert exported.autoencoder.decoder.sizes == THIN
+        trained = trainer.objective.networks["autoencoder"].thin.state_dict()
+        for name, value in exported.autoencoder.decoder.state_dict().items():
+            assert value.equal(trained[name].to(dtype).float()), name
+    fresh = build(config).networks["autoencoder"].thin.state_dict()
+    assert not any(value.equal(trained[name]) for name, value in fresh.items())
+
+
+@pytest.mark.parametrize(
+    ("widths", "said"),
+    [
+        ((8, 4), r"has 1 stages, .* makes 8 pixels and 4 frames of a latent: give from 3 to 4 wid"),
+        ((8, 8, 8, 8, 8), r"vae\.thin\.widths has 4 stages"),
+    ],
+)
+def test_thin_stages_that_do_not_fit_are_refused(widths, said):
+    vae = VaeConfig(part=VaePart.thin, thin=ThinConfig(widths=widths))
+    config = TrainConfig(model=tiny_config(), stage="vae", output="", vae=vae)
+    with pytest.raises(ValueError, match=said):
+        build_vae(config)
+
+
+@pytest.mark.parametrize("widths", [(8, 6, 4), (8, 6, 4, 4)])
+def test_a_thin_decoder_has_the_strides_of_the_autoencoder(module, widths):
+    vae = VaeConfig(part=VaePart.thin, thin=ThinConfig(widths=widths))
+    config = TrainConfig(model=tiny_config(), stage="vae", output="", vae=vae)
+    decoder = build_vae(config).networks["autoencoder"].thin
+    thin = ThinAutoencoder(wrap_autoencoder(module), decoder)  # which refuses others
+    assert decoder.sizes.widths == widths
+    assert thin.decode(torch.zeros(1, 4, 2, 2, 3))[0].shape == (1, 3, 5, 16, 24)
+
+
 def test_it_learns(module):
     """The mean picture, at least: that is what a network so small and few steps are good for."""
     objective = objective_of(module)
@@ -266,6 +399,10 @@ def test_settings_that_do_not_fit_are_refused():
         VaeConfig(clip_frames=20)
     with pytest.raises(ValueError, match=r"vae\.images is -1"):
         VaeConfig(images=-1)
+    with pytest.raises(ValueError, match=r"vae\.thin\.widths is \[8\]"):
+        ThinConfig(widths=(8,))
+    with pytest.raises(ValueError, match=r"vae\.thin\.blocks is 0"):
+        ThinConfig(blocks=0)
     with pytest.raises(ValueError, match="clip_frames is 161; it must be 160 or less"):
         ActorFramesDataset(HEIGHT, WIDTH, 0, 1, 161, seed=0)
     config = TrainConfig(

@@ -15,6 +15,7 @@ from flowact.data.actors.clip import ActorSeeds, make_clip
 from flowact.data.actors.renderer import Renderer
 from flowact.models.components import AUTOENCODERS, build_autoencoder, load_diffusers
 from flowact.models.vae import wrap_autoencoder
+from flowact.models.vae_thin import ThinDecoder, ThinSizes
 from flowact.pipeline import FlowActPipeline
 from flowact.training.actor_frames import (
     ActorFrames,
@@ -24,8 +25,13 @@ from flowact.training.actor_frames import (
 )
 from flowact.training.objective import Draws, Losses, Objective
 from flowact.training.objectives.reconstruction import reconstruction_errors
-from flowact.training.objectives.wan_round_trip import WanRoundTrip, channels_last, measure_latents
-from flowact.training.settings import Strategy, TrainConfig, VaeConfig, VaePart
+from flowact.training.objectives.wan_round_trip import (
+    ThinRoundTrip,
+    WanRoundTrip,
+    channels_last,
+    measure_latents,
+)
+from flowact.training.settings import Strategy, ThinConfig, TrainConfig, VaeConfig, VaePart
 
 PREVIEW_ACTORS = range(800_000, 800_003)  # of the validation split
 PREVIEW_FRAMES = 49  # longer than a training clip: what the padding at the start hides ends there
@@ -37,27 +43,38 @@ class VaeObjective(Objective[ActorFrames]):
     """Reconstruct single frames first, then clips; with ``part: decoder`` the encoder is frozen.
 
     Single frames are much cheaper than clips and teach the same layers. A decoder that is trained
-    alone leaves latents, and all models of them, as they are.
+    alone leaves latents, and all models of them, as they are; so does a thin one, beside a frozen
+    autoencoder.
 
     Args:
         module: the autoencoder, trained in place.
         config: of this stage.
         height, width: of the frames.
         seed: of the actors.
+        thin: what is trained with ``part: thin``, in place.
     """
 
     name = "vae"
     trained = ("autoencoder",)
 
     def __init__(
-        self, module: AutoencoderKLWan, config: VaeConfig, height: int, width: int, seed: int
+        self,
+        module: AutoencoderKLWan,
+        config: VaeConfig,
+        height: int,
+        width: int,
+        seed: int,
+        thin: ThinDecoder | None = None,
     ) -> None:
+        assert (thin is not None) is (config.part is VaePart.thin)
         if config.part is VaePart.decoder:
             module.encoder.requires_grad_(False)
             module.quant_conv.requires_grad_(False)
-        self._module, self._config = module, config
+        self._module, self._config, self._thin = module, config, thin
         self._sizes = wrap_autoencoder(module)
-        self.networks = {"autoencoder": WanRoundTrip(module)}
+        self.networks = {
+            "autoencoder": WanRoundTrip(module) if thin is None else ThinRoundTrip(module, thin)
+        }
         self.averaged: dict[str, float] = {}
         self._actors = _actors(config, height, width, seed)
         self.dataset = self._actors
@@ -97,7 +114,11 @@ class VaeObjective(Objective[ActorFrames]):
         }
 
     def install(self, pipeline: FlowActPipeline) -> None:
-        """The autoencoder, with statistics of its latents unless they are as they were."""
+        """The autoencoder, with statistics of its latents unless they are as they were; or the thin
+        decoder alone."""
+        if self._thin is not None:
+            pipeline.use_decoder(self._thin)
+            return
         if self._config.part is VaePart.all:
             self.finish()
         for parameter in self._module.parameters():
@@ -126,7 +147,7 @@ def build_vae(config: TrainConfig) -> VaeObjective:
 
     Raises:
         ValueError: the autoencoder is not Wan's or cannot be loaded, ``vae.images`` ends within a
-            micro-batch, or ``vae.crop`` within a cell.
+            micro-batch, ``vae.crop`` within a cell, or ``vae.thin`` does not fit the autoencoder.
     """
     settings = config.model.autoencoder
     if AUTOENCODERS[settings.kind] is not AutoencoderKLWan:
@@ -148,9 +169,39 @@ def build_vae(config: TrainConfig) -> VaeObjective:
         raise ValueError(
             f"vae.crop is {config.vae.crop}; it must be a multiple of {stride}, a cell's pixels"
         )
+    thin = _thin(config.vae.thin, module) if config.vae.part is VaePart.thin else None
     if config.strategy is not Strategy.fsdp:  # which shards contiguous weights alone
         channels_last(module)
-    return VaeObjective(module, config.vae, config.model.height, config.model.width, config.seed)
+    return VaeObjective(
+        module, config.vae, config.model.height, config.model.width, config.seed, thin
+    )
+
+
+def _thin(config: ThinConfig, module: AutoencoderKLWan) -> ThinDecoder:
+    """Untrained, of the strides of ``module``.
+
+    Raises:
+        ValueError: its stages make too many pixels or too few frames.
+    """
+    full, stages = wrap_autoencoder(module), len(config.widths) - 1
+    doublings = full.temporal_stride.bit_length() - 1
+    patch, left = divmod(full.spatial_stride, 2**stages)
+    if left or not patch or doublings > stages:
+        raise ValueError(
+            f"vae.thin.widths has {stages} stages, each of which doubles height and width, and may "
+            f"double the frames; the autoencoder makes {full.spatial_stride} pixels and "
+            f"{full.temporal_stride} frames of a latent: give from {doublings + 1} to "
+            f"{full.spatial_stride.bit_length()} widths"
+        )
+    return ThinDecoder(
+        ThinSizes(
+            latent_channels=full.latent_channels,
+            widths=config.widths,
+            time=(1,) * (stages - doublings) + (2,) * doublings,
+            patch=patch,
+            blocks=config.blocks,
+        )
+    )
 
 
 def _actors(config: VaeConfig, height: int, width: int, seed: int) -> ActorFramesDataset:

@@ -13,6 +13,9 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
 )
 from torch import Tensor, nn
 
+from flowact.models.vae import wrap_autoencoder
+from flowact.models.vae_thin import ThinDecoder
+
 
 class WanRoundTrip(nn.Module):
     """Frames to latents, noise on them, and back to frames; differentiable.
@@ -73,6 +76,29 @@ class WanRoundTrip(nn.Module):
             for parameter in layer.time_conv.parameters()
         ]
         return torch.stack(weights).sum()
+
+
+class ThinRoundTrip(WanRoundTrip):
+    """The same by a thin decoder: the autoencoder is frozen, and its own decoder left out.
+
+    Noise is on latents that are not normalised, as with its own.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, module: AutoencoderKLWan, thin: ThinDecoder) -> None:
+        super().__init__(module.requires_grad_(False))
+        self.thin = thin
+        for name, values in zip(("mean", "std"), wrap_autoencoder(module).moments, strict=True):
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, frames: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            latents = self.encode(frames)
+        noisy = latents if noise is None else latents + noise
+        made, _ = self.thin((noisy - self.mean) / self.std)
+        return made, latents
 
 
 def channels_last(module: nn.Module) -> None:
