@@ -19,7 +19,7 @@ from flowact.models.attention import (
 )
 from flowact.models.audio_adapter import AudioCrossAttention
 from flowact.models.rope import rotate
-from flowact.settings import LayerKind
+from flowact.settings import AttentionBackend, LayerKind
 
 
 class Modulation(NamedTuple):
@@ -107,6 +107,7 @@ class FlowActBlock(nn.Module):
         super().__init__()
         dim = heads * head_dim
         self.kind = kind
+        self.backend = AttentionBackend.native
         self.windows = windows
         self.heads = heads
         self.has_text = kind is not LayerKind.TEMPORAL
@@ -128,7 +129,7 @@ class FlowActBlock(nn.Module):
         mod = _modulation(branch, emb)
         (query, key), value = self._project(branch, text, mod)
         own = TextKeyValue(key, value, mask)
-        text = _add_attention(branch, text, text_attention(query, own), mod)
+        text = _add_attention(branch, text, text_attention(query, own, self.backend), mod)
         return _add_feed_forward(branch, text, mod), own
 
     def run_video(
@@ -162,7 +163,9 @@ class FlowActBlock(nn.Module):
         context, stream = turned.split(sizes)
         parts = []
         if new:
-            parts.append(context_attention(of_context, context, self.kind, grid, joint))
+            parts.append(
+                context_attention(of_context, context, self.kind, grid, joint, self.backend)
+            )
         if new < x.shape[1]:
             parts.append(
                 stream_attention(
@@ -173,6 +176,7 @@ class FlowActBlock(nn.Module):
                     text_of_latent,
                     self.kind,
                     grid,
+                    self.backend,
                 )
             )
         x = self._with_audio(_add_attention(branch, x, torch.cat(parts, dim=1), mod), video.audio)
@@ -194,6 +198,7 @@ class FlowActBlock(nn.Module):
             KeyValue(key, value),
             text_query,
             TextKeyValue(text_key, text_value, mask),
+            self.backend,
         )
         x = self._with_audio(_add_attention(video_branch, video.x, out, mod), video.audio)
         text = _add_attention(text_branch, text, text_out, text_mod)
