@@ -7,6 +7,7 @@ import torch
 import transformers
 
 from flowact.index import pipeline_hash
+from flowact.models.attention_backends import check_installed
 from flowact.pipeline import FlowActPipeline
 from flowact.runs import Precision, RunConfig
 
@@ -19,11 +20,13 @@ def load_pipeline(config: RunConfig) -> FlowActPipeline:
     """The preset, or the folder of weights, on its device and in its precision.
 
     Raises:
-        ValueError: the device is not there, or the weights cannot be loaded.
+        ValueError: the device is not there, the weights cannot be loaded, or ``attention`` or
+            ``quantize`` cannot be used here.
     """
     transformers.utils.logging.disable_progress_bar()  # a model loads in less than its bar takes
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.precision, device)
+    check_installed(config.attention)
     if config.weights is None:
         pipeline = FlowActPipeline.untrained(config.model, config.seed, dtype)
     else:
@@ -32,7 +35,9 @@ def load_pipeline(config: RunConfig) -> FlowActPipeline:
         logger.warning("%s is %s", pipeline.config.name, UNTRAINED)
     if config.fixed_levels:
         pipeline.fix_levels(config.stream.over(pipeline.config.stream))
-    return pipeline.to(device)
+    pipeline.quantise(config.quantize, config.quantize_layers, device).to(device)
+    pipeline.transformer.set_attention_backend(config.attention.name)
+    return pipeline
 
 
 def resolve_device(name: str) -> str:
@@ -74,6 +79,8 @@ def describe(config: RunConfig, pipeline: FlowActPipeline, threads: int) -> dict
         "device": str(pipeline.transformer.device),
         "threads_per_stage": threads,
         "fixed_levels": config.fixed_levels,
+        "attention": config.attention.name,
+        "quantize": pipeline.transformer.quantised.name,
     }
 
 
