@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flowact.evaluation.against_diffusers import compare_step, compare_tick
+from flowact.evaluation.arithmetic import arithmetic_errors
 from flowact.evaluation.latency import latency_report, percentiles
 from flowact.geometry import Geometry
 from flowact.media.writer import VideoWriter
@@ -35,7 +36,12 @@ LONG = 3 * MINUTE
 
 
 def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
-    """Stream ``config.seconds`` of video from file to file and report what it took."""
+    """Stream ``config.seconds`` of video from file to file and report what it took.
+
+    With ``config.errors``, what faster arithmetic costs instead.
+    """
+    if config.errors:
+        return arithmetic_errors(config) | {"machine": machine()}
     pipeline = load_pipeline(config)
     with tempfile.TemporaryDirectory() as folder:
         _run(pipeline, config, Path(folder), 2.0)  # the first run of a kernel is not its speed
