@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from flowact.acceleration.quantisation import check_possible
 from flowact.index import pipeline_hash
 from flowact.models.attention_backends import check_installed
 from flowact.pipeline import FlowActPipeline
@@ -27,6 +28,7 @@ def load_pipeline(config: RunConfig) -> FlowActPipeline:
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.precision, device)
     check_installed(config.attention)
+    check_possible(config.quantize, torch.device(device), dtype)
     if config.weights is None:
         pipeline = FlowActPipeline.untrained(config.model, config.seed, dtype)
     else:

@@ -8,6 +8,7 @@ the model's own precision.
 import logging
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -48,6 +49,27 @@ def choose(capability: tuple[int, int] | None) -> tuple[Quantize, str]:
     return Quantize.none, f"compute capability {version} is before 8.0"
 
 
+def check_possible(kind: Quantize, device: torch.device, dtype: torch.dtype) -> None:
+    """Whether ``device`` computes ``kind`` of a model in ``dtype``; to be asked before it loads.
+
+    Raises:
+        ValueError: it does not, or torchao is missing.
+    """
+    if kind not in (Quantize.none, Quantize.auto) and find_spec("torchao") is None:
+        raise ValueError(f"quantize={kind.name} needs torchao: pip install 'flowact[lowbit]'")
+    if kind is not Quantize.fp8:
+        return
+    capability = _capability(device)
+    if capability is None or capability < FP8_FROM:
+        here = "no GPU" if capability is None else ".".join(map(str, capability))
+        raise ValueError(
+            f"quantize=fp8 needs a GPU of compute capability 8.9 or more, and {device} is {here}; "
+            "give quantize=int8, or fp8_weights to save memory alone"
+        )
+    if dtype is not torch.bfloat16:
+        raise ValueError(f"quantize=fp8 needs precision=bf16, and this is {dtype}")
+
+
 def quantise(
     model: FlowActTransformer3DModel,
     kind: Quantize,
@@ -74,7 +96,7 @@ def quantise(
         return
     if model.quantised is not Quantize.none:
         raise ValueError(f"the model is quantised already, to {model.quantised.name}; load it anew")
-    _check_fp8(kind, target, model.dtype)
+    check_possible(kind, target, model.dtype)
     chosen = quantised_layers(model, kind, patterns)
     _apply(model, kind, chosen, target)
     model.quantised = kind
@@ -123,27 +145,9 @@ def _capability(device: torch.device) -> tuple[int, int] | None:
     return torch.cuda.get_device_capability(device) if device.type == "cuda" else None
 
 
-def _check_fp8(kind: Quantize, device: torch.device, dtype: torch.dtype) -> None:
-    if kind is not Quantize.fp8:
-        return
-    capability = _capability(device)
-    if capability is None or capability < FP8_FROM:
-        here = "no GPU" if capability is None else ".".join(map(str, capability))
-        raise ValueError(
-            f"quantize=fp8 needs a GPU of compute capability 8.9 or more, and {device} is {here}; "
-            "give quantize=int8, or fp8_weights to save memory alone"
-        )
-    if dtype is not torch.bfloat16:
-        raise ValueError(f"quantize=fp8 needs precision=bf16, and this is {dtype}")
-
-
 def _apply(model: nn.Module, kind: Quantize, chosen: Sequence[str], device: torch.device) -> None:
-    try:
-        from torchao import quantization
-    except ImportError as error:
-        raise ValueError(
-            f"quantize={kind.name} needs torchao: pip install 'flowact[lowbit]'"
-        ) from error
+    from torchao import quantization
+
     # torchao would set Inductor's options, and TF32, for the whole process.
     configs: dict[Quantize, Any] = {
         Quantize.int8: lambda: quantization.Int8DynamicActivationInt8WeightConfig(

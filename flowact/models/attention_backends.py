@@ -74,9 +74,12 @@ def check_backend(
 
 def _unusable(backend: AttentionBackend, reason: object) -> ValueError:
     said = next(iter(str(reason).strip().splitlines()), "") or repr(reason)
+    # PyPI has no sageattention that is new enough, and no flash-attn 3; the Hub has both.
+    hub = f"{backend.name}_hub"
+    others = f"{hub} or native" if hub in AttentionBackend.__members__ else "native"
     return ValueError(
         f"attention={backend.name} cannot be used here: {said.rstrip('.')}; "
-        "mend that, or give attention=native"
+        f"mend that, or give attention={others}"
     )
 
 
