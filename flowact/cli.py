@@ -8,6 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# What torchao and diffusers say of each other when torchao is there, whether it is used or not.
+CHATTER = ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao")
+
 RESUMES = "what is complete is kept; the same words again go on from there"
 
 
@@ -53,6 +56,8 @@ def _log_to_stderr() -> None:
     package = logging.getLogger("flowact")
     package.handlers = [handler]
     package.propagate = False
+    for name in CHATTER:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class _OneLine(logging.Formatter):

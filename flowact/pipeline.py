@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowact.acceleration.quantisation import quantise
 from flowact.index import WHISPER, read_index, write_index
 from flowact.media.audio import audio_blocks, stream_audio
 from flowact.media.image import load_image
@@ -23,7 +24,7 @@ from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.models.vae import VideoAutoencoder, wrap_autoencoder
 from flowact.models.vae_thin import ThinAutoencoder, ThinDecoder
 from flowact.models.vae_thin_weights import SAVED_AS, load_thin_decoder, save_thin_decoder
-from flowact.settings import ModelConfig, StreamSettings
+from flowact.settings import QUANTIZED_LAYERS, ModelConfig, Quantize, StreamSettings
 from flowact.streaming.audio import AudioExtractor
 from flowact.streaming.engine import Engine
 from flowact.streaming.prompts import PromptSchedule, PromptSource
@@ -143,7 +144,7 @@ class FlowActPipeline:
 
         Raises:
             ValueError: the text encoder is HunyuanVideo-1.5's, which stays where it came from, or
-                the levels are fixed.
+                the levels are fixed, or weights are quantised.
         """
         if isinstance(self.text_encoder, HunyuanTextEncoder):
             raise ValueError("HunyuanVideo-1.5's encoders are not copied; import its folder again")
@@ -185,6 +186,16 @@ class FlowActPipeline:
             raise ValueError(f"{name}{error}") from error
         return self
 
+    def quantise(
+        self,
+        kind: Quantize,
+        layers: Sequence[str] = QUANTIZED_LAYERS,
+        device: str | torch.device | None = None,
+    ) -> "FlowActPipeline":
+        """Have the transformer's layers compute in 8 bits; arguments as for ``quantise``."""
+        quantise(self.transformer, kind, layers, device)
+        return self
+
     def to(self, device: str | torch.device) -> "FlowActPipeline":
         """Move all parts."""
         for module in self.modules:
@@ -192,7 +203,12 @@ class FlowActPipeline:
         return self
 
     def cast(self, dtype: torch.dtype) -> "FlowActPipeline":
-        """Give all weights ``dtype``: half the size on disk in bfloat16, which loads as ever."""
+        """Give all weights ``dtype``: half the size on disk in bfloat16, which loads as ever.
+
+        Raises:
+            ValueError: some are quantised.
+        """
+        self.transformer.check_exact()
         for module in self.modules:
             module.to(dtype)
         return self

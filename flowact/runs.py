@@ -6,9 +6,18 @@ from enum import Enum
 
 from flowact.data.splits import seeds_of
 from flowact.data.windows import WindowsConfig
-from flowact.settings import ModelConfig, Parallel, StreamSettings
+from flowact.settings import (
+    QUANTIZED_LAYERS,
+    AttentionBackend,
+    ModelConfig,
+    Parallel,
+    Quantize,
+    StreamSettings,
+)
 from flowact.training.settings import OptimiserKind, TrainingPrecision
 from flowact.training.window_settings import LoraSettings
+
+NATIVE = AttentionBackend.native
 
 
 class Precision(Enum):
@@ -66,6 +75,18 @@ class RunConfig:
             is the autoencoder's own.
         fixed_levels: whether modulation is computed once for the stream's noise levels, and the
             weights that make it are dropped before the model goes to its device.
+        attention: the kernel: native, native_math, native_flash, native_efficient, native_cudnn or
+            flex, which are PyTorch's; flash, flash_3, sage or xformers, where installed; or
+            flash_hub, flash_3_hub, flash_4_hub or sage_hub, downloaded. Calls with a mask, of
+            batches of prompts of unequal length, stay native. sage multiplies in 8 bits.
+        quantize: what the layers' matrices compute in: none, as ``precision`` says; int8 or fp8,
+            activations too; int8_weights or fp8_weights, which saves memory alone; or auto, by the
+            GPU.
+        quantize_layers: which, as patterns of the transformer's module names.
+        compile: whether layers and decoder are compiled once a form of call has come a few times.
+        graphs: whether such calls are then replayed as CUDA graphs.
+        offload: whether the layers' weights stay in the computer's memory and come to the GPU one
+            by one: slower, and a model streams that would not fit.
     """
 
     model: ModelConfig
@@ -76,6 +97,12 @@ class RunConfig:
     threads: int | None = None
     decoder: str | None = None
     fixed_levels: bool = False
+    attention: AttentionBackend = AttentionBackend.native
+    quantize: Quantize = Quantize.none
+    quantize_layers: tuple[str, ...] = QUANTIZED_LAYERS
+    compile: bool = False
+    graphs: bool = False
+    offload: bool = False
     stream: StreamOverrides = field(default_factory=StreamOverrides)
 
     def __post_init__(self) -> None:
@@ -83,6 +110,10 @@ class RunConfig:
             raise ValueError(f"seed is {self.seed}; it must be from 0 to {2**63 - 1}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads is {self.threads}; it must be 1 or more, or null")
+        if self.graphs and self.offload:
+            raise ValueError(
+                "graphs=true needs weights that stay where they are; drop it, or offload"
+            )
 
 
 @dataclass(kw_only=True)
@@ -129,6 +160,8 @@ class BenchmarkConfig(StreamConfig):
             what they show is told then.
         ticks: pairs of ticks compared with diffusers' model; 0 leaves the comparison out.
         steps: the same of training steps, forward and backward.
+        errors: instead of speed, how far ``attention`` and ``quantize`` take layers and the stream
+            of the bundled example from what they are without.
         plan: instead of running, what a tick of the preset costs and how fast that can be on GPUs;
             any machine counts it.
         text_tokens: of the prompt, in the plan.
@@ -139,6 +172,7 @@ class BenchmarkConfig(StreamConfig):
     live: bool = False
     ticks: int = 50
     steps: int = 0
+    errors: bool = False
     plan: bool = False
     text_tokens: int = 1000
 
@@ -148,6 +182,10 @@ class BenchmarkConfig(StreamConfig):
             raise ValueError(f"text_tokens is {self.text_tokens}; it must be 1 or more")
         if not 0 < self.seconds < float("inf"):
             raise ValueError(f"seconds is {self.seconds}; it must be above 0")
+        if self.errors and self.plan:
+            raise ValueError("plan=true runs nothing, and errors=true measures; leave one out")
+        if self.errors and (self.attention, self.quantize) == (NATIVE, Quantize.none):
+            raise ValueError("errors=true is of attention=... and quantize=...; give one of them")
         for name in ("ticks", "steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
@@ -303,6 +341,7 @@ class EvaluateConfig:
         threads: of torch for each stage of the stream; None shares the cores out between them.
         decoder: of the model, a thin decoder by which streams are decoded, and the round trip too;
             None is the autoencoder's own.
+        attention, quantize, quantize_layers: as for scripts/sample.py.
         stream: settings that differ from the model's own.
     """
 
@@ -328,6 +367,9 @@ class EvaluateConfig:
     device: str = "auto"
     threads: int | None = None
     decoder: str | None = None
+    attention: AttentionBackend = AttentionBackend.native
+    quantize: Quantize = Quantize.none
+    quantize_layers: tuple[str, ...] = QUANTIZED_LAYERS
     stream: StreamOverrides = field(default_factory=StreamOverrides)
 
     def __post_init__(self) -> None:

@@ -12,7 +12,12 @@ from typing import Any
 import torch
 import transformers
 
+from flowact.acceleration.compilation import compile_pipeline
+from flowact.acceleration.graphs import capture_pipeline
+from flowact.acceleration.offload import offload_pipeline
+from flowact.acceleration.quantisation import check_possible
 from flowact.index import pipeline_hash
+from flowact.models.attention_backends import check_installed
 from flowact.parallel.ranks import Ranks, joined, local_rank
 from flowact.parallel.shares import share_out
 from flowact.pipeline import FlowActPipeline
@@ -23,15 +28,21 @@ logger = logging.getLogger(__name__)
 UNTRAINED = "untrained: random weights, so the video is noise shaped by an untrained model"
 
 
-def load_pipeline(config: RunConfig) -> FlowActPipeline:
+def load_pipeline(config: RunConfig, ranks: Ranks | None = None) -> FlowActPipeline:
     """The preset, or the folder of weights, on its device and in its precision.
 
+    Args:
+        ranks: the processes that share its calls, for a ``StreamConfig`` with ``parallel``.
+
     Raises:
-        ValueError: the device is not there, or the weights or the decoder cannot be loaded.
+        ValueError: the device is not there, the weights or the decoder cannot be loaded, or
+            ``attention`` or ``quantize`` cannot be used here.
     """
     transformers.utils.logging.disable_progress_bar()  # a model loads in less than its bar takes
     device = resolve_device(config.device)
     dtype = resolve_dtype(config.precision, device)
+    check_installed(config.attention)
+    check_possible(config.quantize, torch.device(device), dtype)
     if config.weights is None:
         pipeline = FlowActPipeline.untrained(config.model, config.seed, dtype)
     else:
@@ -42,7 +53,20 @@ def load_pipeline(config: RunConfig) -> FlowActPipeline:
         pipeline.use_decoder(config.decoder)
     if config.fixed_levels:
         pipeline.fix_levels(config.stream.over(pipeline.config.stream))
-    return pipeline.to(device)
+    target = "cpu" if config.offload else device
+    pipeline.quantise(config.quantize, config.quantize_layers, target)
+    if config.offload:
+        offload_pipeline(pipeline, torch.device(device))
+    else:
+        pipeline.to(device)
+    pipeline.transformer.set_attention_backend(config.attention.name)
+    if ranks is not None and isinstance(config, StreamConfig) and config.parallel is not None:
+        share_out(pipeline.transformer, config.parallel, ranks)
+    if config.compile:
+        compile_pipeline(pipeline)
+    if config.graphs:
+        capture_pipeline(pipeline)
+    return pipeline
 
 
 @contextmanager
@@ -52,8 +76,7 @@ def shared_pipeline(config: StreamConfig) -> Iterator[tuple[FlowActPipeline, Ran
     Raises:
         ValueError: as there; or there are several processes that share nothing, or one that is to.
     """
-    parallel = config.parallel
-    if parallel is None:
+    if config.parallel is None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ValueError(
                 "torchrun started several processes, which share nothing; give parallel=frames or "
@@ -64,9 +87,7 @@ def shared_pipeline(config: StreamConfig) -> Iterator[tuple[FlowActPipeline, Ran
     if config.device == "auto" and torch.cuda.is_available():
         config = dataclasses.replace(config, device=f"cuda:{local_rank()}")
     with joined(torch.device(resolve_device(config.device))) as ranks:
-        pipeline = load_pipeline(config)
-        share_out(pipeline.transformer, parallel, ranks)
-        yield pipeline, ranks
+        yield load_pipeline(config, ranks), ranks
 
 
 def resolve_device(name: str) -> str:
@@ -109,6 +130,11 @@ def describe(config: RunConfig, pipeline: FlowActPipeline, threads: int) -> dict
         "threads_per_stage": threads,
         "decoder": decoder_name(config),
         "fixed_levels": config.fixed_levels,
+        "attention": config.attention.name,
+        "quantize": pipeline.transformer.quantised.name,
+        "compile": config.compile,
+        "graphs": config.graphs,
+        "offload": config.offload,
     }
 
 

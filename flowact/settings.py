@@ -39,6 +39,49 @@ class Parallel(Enum):
     tokens = "tokens"
 
 
+class AttentionBackend(Enum):
+    """Kernels of attention, by the names that diffusers' dispatcher has for them.
+
+    Those of PyTorch: ``native`` chooses by itself, the others of the name are one kernel each, and
+    ``flex`` is compiled. The rest are packages, or are downloaded where the name ends in ``hub``.
+    """
+
+    native = "native"
+    native_math = "_native_math"
+    native_flash = "_native_flash"
+    native_efficient = "_native_efficient"
+    native_cudnn = "_native_cudnn"
+    flex = "flex"
+    flash = "flash"
+    flash_hub = "flash_hub"
+    flash_3 = "_flash_3"
+    flash_3_hub = "_flash_3_hub"
+    flash_4_hub = "flash_4_hub"
+    sage = "sage"
+    sage_hub = "sage_hub"
+    xformers = "xformers"
+
+
+class Quantize(Enum):
+    """What linear layers compute in: 8 bits throughout, or with weights alone in 8 bits."""
+
+    none = "none"
+    auto = "auto"
+    int8 = "int8"
+    fp8 = "fp8"
+    int8_weights = "int8_weights"
+    fp8_weights = "fp8_weights"
+
+
+# Attention and feed-forward of both streams, and the audio adapter. Not modulations, embedders and
+# the last layer: they are small, or their errors reach every token.
+QUANTIZED_LAYERS = (
+    "transformer_blocks.*.attn.*",
+    "transformer_blocks.*.ff*",
+    "transformer_blocks.*.audio.*",
+)
+
+
 class AutoencoderKind(Enum):
     wan = "wan"
     hunyuan15 = "hunyuan15"

@@ -3,11 +3,13 @@
     python scripts/benchmark.py model=demo output=bench.json [seconds=20]
     python scripts/benchmark.py weights=DIR live=true stream.audio_lag=2 output=bench.json
     torchrun --nproc N scripts/benchmark.py model=demo parallel=frames output=bench.json
+    python scripts/benchmark.py weights=DIR quantize=int8 errors=true output=errors.json
     python scripts/benchmark.py model=hunyuan15_decoupled plan=true output=plan.json
 
 Prints a table and writes the same figures as JSON. With live=true the sound comes as it is spoken,
-and ``reaction_s`` tells how long it takes to be seen. With plan=true nothing runs: what a tick
-costs is counted, on any machine, and how fast that can be on a GPU.
+and ``reaction_s`` tells how long it takes to be seen. With errors=true it tells what quantize=...
+and attention=... cost in accuracy, instead. With plan=true nothing runs: what a tick costs is
+counted, on any machine, and how fast that can be on a GPU.
 """
 
 import json

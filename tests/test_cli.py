@@ -28,7 +28,8 @@ KEYS = {
     "frames", "fps", "video_fps", "ttff_s", "tick_s", "stage_s", "deadline_misses",
     "calls_per_chunk", "nfe_per_chunk", "calls", "refine_calls", "ramp_calls", "peak_rss_mb",
     "seed", "precision", "device", "threads_per_stage", "weights", "model", "synthetic",
-    "interrupted", "fixed_levels", "decoder",
+    "interrupted", "fixed_levels", "decoder", "attention", "quantize", "compile", "graphs",
+    "offload",
 }  # fmt: skip
 
 
@@ -109,6 +110,16 @@ def test_a_video_and_its_report(monkeypatch, given, tmp_path):
     assert (report["calls"], report["ramp_calls"]) == (5, 2)
     assert report["weights"].startswith("sha256:")
     assert report["synthetic"] is True
+    assert (report["attention"], report["quantize"]) == ("native", "none")
+
+
+def test_a_video_in_other_arithmetic(monkeypatch, given, tmp_path):
+    """Both keys at once, with fixed levels, through the engine's threads."""
+    words = {"attention": "flex", "quantize": "int8", "fixed_levels": True, "device": "cpu"}
+    run(monkeypatch, given | words)
+    assert decoded(given["output"]) == (25, 25, True)
+    report = json.loads((tmp_path / "video.json").read_text())
+    assert (report["attention"], report["quantize"]) == ("flex", "int8")
 
 
 def test_a_thin_decoder_takes_the_place_of_the_autoencoders(monkeypatch, given, thin, tmp_path):
@@ -328,6 +339,20 @@ class TestBadInput:
 
     def test_a_misspelt_key(self, monkeypatch, capsys, given):
         fails(monkeypatch, capsys, given | {"promt": "hello"}, "the nearest is prompt")
+
+    @pytest.mark.parametrize(
+        ("key", "value", "named"),
+        [
+            ("attention", "fancy", "native_math"),
+            ("attention", "native_efficient", "give attention=native"),
+            ("quantize", "int9", "int8_weights"),
+            ("quantize", "fp8", "give quantize=int8"),
+            ("quantize_layers", "[blocks.*]", "blocks.* matches no linear layer"),
+        ],
+    )
+    def test_arithmetic(self, monkeypatch, capsys, given, key, value, named):
+        words = given | {"device": "cpu", "quantize": "int8_weights", key: value}
+        fails(monkeypatch, capsys, words, named)
 
     def test_a_device_that_is_not_there(self, monkeypatch, capsys, given):
         fails(monkeypatch, capsys, given | {"device": "cuda:99"}, "cuda:99")

@@ -1,6 +1,7 @@
 """torch.compile for what a steady stream runs: the layers of the backbone, and the decoder."""
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ def compile_pipeline(pipeline: FlowActPipeline) -> None:
     What was compiled is kept on disk, and found by the next run: in the folder that ``CACHE``
     names, or in ~/.cache/flowact/compiled.
     """
+    warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
     os.environ.setdefault(CACHE, str(Path.home() / ".cache" / "flowact" / "compiled"))
     model: Any = pipeline.transformer
     layers = Compiled()

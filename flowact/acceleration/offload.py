@@ -15,7 +15,12 @@ def offload_pipeline(pipeline: FlowActPipeline, device: torch.device) -> None:
 
     Layers come for the time of their call, the next one while one runs. Encoders too large to stay
     come for a prompt.
+
+    Raises:
+        ValueError: ``device`` is no GPU.
     """
+    if device.type != "cuda":
+        raise ValueError(f"offload=true is for a GPU, and this runs on {device}; drop it")
     blocks: list[Any] = list(pipeline.transformer.blocks)
     layers = Visitors(blocks, device)
     for place, block in enumerate(blocks):

@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flowact.evaluation.against_diffusers import compare_step, compare_tick
+from flowact.evaluation.arithmetic import arithmetic_errors
 from flowact.evaluation.latency import latency_report, percentiles
 from flowact.geometry import Geometry
 from flowact.media.writer import VideoWriter
@@ -39,8 +40,11 @@ WARM_UP = 2.0
 def benchmark(config: BenchmarkConfig) -> dict[str, Any] | None:
     """Stream ``config.seconds`` of video from file to file and report what it took.
 
-    Of several processes that share the stream, the first does so, and the others return None.
+    With ``config.errors``, what faster arithmetic costs instead. Of several processes that share
+    the stream, the first does so, and the others return None.
     """
+    if config.errors:
+        return arithmetic_errors(config) | {"machine": machine()}
     with tempfile.TemporaryDirectory() as folder, shared_pipeline(config) as (pipeline, ranks):
         # The first run of a kernel is not its speed.
         for seconds in (WARM_UP, config.seconds):

@@ -14,8 +14,10 @@ from flowact.evaluation.suites import ActorSuite, Evaluation, VideoSuite, measur
 from flowact.evaluation.takes import file_hash
 from flowact.evaluation.voices import find_recordings, said_by
 from flowact.index import read_index
+from flowact.pipeline import FlowActPipeline
 from flowact.runs import COLUMNS, EvaluateConfig, MakeActorsConfig, Mouth, RunConfig, Suite
 from flowact.runtime import decoder_name, load_pipeline, weights_name
+from flowact.settings import AttentionBackend, Quantize
 
 TRUTH, ROUND_TRIP, MODEL = COLUMNS
 VOICES = "voices"
@@ -67,6 +69,7 @@ def evaluate_model(config: EvaluateConfig) -> ModelRun:
         "precision": str(pipeline.transformer.dtype).removeprefix("torch."),
         "stream": asdict(settings) | {"update": settings.update.name},
     }
+    streamed |= _changed_arithmetic(config, pipeline)
     claim(folder, streamed)
     write_dataset(folder / TRUTH, recipe, config.workers)
     clips = read_manifest(folder / TRUTH)
@@ -86,6 +89,17 @@ def evaluate_model(config: EvaluateConfig) -> ModelRun:
     suite = _suite(config, folder / TRUTH)
     found = {name: measure(suite, made, config.seed) for name, made in folders.items()}
     return ModelRun(found, folder, streamed)
+
+
+def _changed_arithmetic(config: EvaluateConfig, pipeline: FlowActPipeline) -> dict[str, Any]:
+    """What differs from the plain model; nothing if nothing does, as in folders made before."""
+    changed: dict[str, Any] = {}
+    if config.attention is not AttentionBackend.native:
+        changed["attention"] = config.attention.name
+    if pipeline.transformer.quantised is not Quantize.none:
+        changed["quantize"] = pipeline.transformer.quantised.name
+        changed["quantize_layers"] = list(config.quantize_layers)
+    return changed
 
 
 def _digest(hashes: dict[str, str]) -> str:
@@ -120,5 +134,8 @@ def _run_config(config: EvaluateConfig) -> RunConfig:
         device=config.device,
         threads=config.threads,
         decoder=config.decoder,
+        attention=config.attention,
+        quantize=config.quantize,
+        quantize_layers=config.quantize_layers,
         stream=config.stream,
     )

@@ -15,11 +15,13 @@ from itertools import groupby
 from typing import NamedTuple
 
 import torch
-from diffusers.models.attention_dispatch import dispatch_attention_fn
 from einops import rearrange, repeat
 from torch import Tensor
 
-from flowact.settings import LayerKind
+from flowact.models.attention_backends import run_backend
+from flowact.settings import AttentionBackend, LayerKind
+
+NATIVE = AttentionBackend.native
 
 
 class KeyValue(NamedTuple):
@@ -66,18 +68,26 @@ class Grid(NamedTuple):
 SMALL_ON_CPU = {torch.float32: 1 << 20, torch.bfloat16: 1 << 25}
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attention over [B, S, heads, head_dim] by diffusers' active backend.
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    backend: AttentionBackend = NATIVE,
+) -> Tensor:
+    """Attention over [B, S, heads, head_dim] by ``backend``; calls with a mask go to ``native``.
 
     ``mask`` is True where a key may be seen, [B, keys].
     """
+    if mask is None and backend is not NATIVE:
+        return run_backend(backend, query, key, value)
     batch, length, heads, _ = query.shape
     scores = batch * heads * length * key.shape[1]
     if query.device.type == "cpu" and scores <= SMALL_ON_CPU.get(value.dtype, 0):
         return _attend_plainly(query, key, value, mask)
     if mask is not None:
         mask = mask[:, None, None, :]
-    return dispatch_attention_fn(query, key, value, attn_mask=mask)
+    return run_backend(NATIVE, query, key, value, mask)
 
 
 def _attend_plainly(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
@@ -91,23 +101,27 @@ def _attend_plainly(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | No
     return outputs.unflatten(0, (batch, heads)).transpose(1, 2)
 
 
-def text_attention(query: Tensor, own: TextKeyValue) -> Tensor:
+def text_attention(query: Tensor, own: TextKeyValue, backend: AttentionBackend = NATIVE) -> Tensor:
     """Text to text: were it to see the stream, the stream would leak into memory through it."""
-    return attend(query, own.key, own.value, own.mask)
+    return attend(query, own.key, own.value, own.mask, backend)
 
 
 def context_attention(
-    query: Tensor, own: KeyValue, kind: LayerKind, grid: Grid, joint: bool
+    query: Tensor,
+    own: KeyValue,
+    kind: LayerKind,
+    grid: Grid,
+    joint: bool,
+    backend: AttentionBackend = NATIVE,
 ) -> Tensor:
     """Context to context: each latent to itself, or all latents to one another if ``joint``."""
     latents = query.shape[1]
     if not joint or kind is LayerKind.SPATIAL:
         query, own = _fold(query), KeyValue(_fold(own.key), _fold(own.value))
     if kind is LayerKind.TEMPORAL:
-        out = _windowed(query, own, grid)
+        out = _windowed(query, own, grid, backend)
     else:
-        out = attend(query.flatten(1, 2), own.key.flatten(1, 2), own.value.flatten(1, 2))
-        out = out.unflatten(1, query.shape[1:3])
+        out = _among(query, own, backend)
     return out.reshape(-1, latents, *out.shape[2:])
 
 
@@ -119,6 +133,7 @@ def stream_attention(
     text_of_latent: Sequence[int],
     kind: LayerKind,
     grid: Grid,
+    backend: AttentionBackend = NATIVE,
 ) -> Tensor:
     """Stream to its own prompt, all context and the whole stream; one call per run of a prompt.
 
@@ -128,42 +143,58 @@ def stream_attention(
         seen: those of all context latents and of the stream; spatial layers do not use them.
         texts: a prompt's keys and values each; temporal layers do not use them.
         text_of_latent: for each of the F latents, the index of its prompt in ``texts``.
+        backend: the kernel.
     """
     if kind is LayerKind.TEMPORAL:
-        return _windowed(query, seen, grid)
+        return _windowed(query, seen, grid, backend)
     outputs = []
     runs = _runs(tuple(text_of_latent))
     queries = query.split([latents.stop - latents.start for _, latents in runs], dim=1)
     for (index, latents), some in zip(runs, queries, strict=True):
         if kind is LayerKind.SPATIAL:
-            outputs.append(_within_latents(some, own.of(latents), texts[index]))
+            outputs.append(_within_latents(some, own.of(latents), texts[index], backend))
         else:
-            outputs.append(_with_text(some, seen, texts[index]))
+            outputs.append(_with_text(some, seen, texts[index], backend))
     return torch.cat(outputs, dim=1)
 
 
 def joint_attention(
-    video_query: Tensor, video: KeyValue, text_query: Tensor, text: TextKeyValue
+    video_query: Tensor,
+    video: KeyValue,
+    text_query: Tensor,
+    text: TextKeyValue,
+    backend: AttentionBackend = NATIVE,
 ) -> tuple[Tensor, Tensor]:
     """Everything to everything, in one call: the base model's attention, and an ablation."""
     latents, tokens = video_query.shape[1:3]
     query = torch.cat((video_query.flatten(1, 2), text_query), dim=1)
     key = torch.cat((video.key.flatten(1, 2), text.key), dim=1)
     value = torch.cat((video.value.flatten(1, 2), text.value), dim=1)
-    out = attend(query, key, value, _key_mask(latents * tokens, text.mask))
+    out = attend(query, key, value, _key_mask(latents * tokens, text.mask), backend)
     video_out, text_out = out.split((latents * tokens, text_query.shape[1]), dim=1)
     return video_out.unflatten(1, (latents, tokens)), text_out
 
 
-def _with_text(query: Tensor, video: KeyValue, text: TextKeyValue) -> Tensor:
+def _among(query: Tensor, video: KeyValue, backend: AttentionBackend) -> Tensor:
+    """Every query to all video tokens."""
+    key, value = video.key.flatten(1, 2), video.value.flatten(1, 2)
+    out = attend(query.flatten(1, 2), key, value, backend=backend)
+    return out.unflatten(1, query.shape[1:3])
+
+
+def _with_text(
+    query: Tensor, video: KeyValue, text: TextKeyValue, backend: AttentionBackend
+) -> Tensor:
     """Every query to all video tokens and one prompt."""
     key, value = video.key.flatten(1, 2), video.value.flatten(1, 2)
     mask = _key_mask(key.shape[1], text.mask)
     key, value = torch.cat((key, text.key), dim=1), torch.cat((value, text.value), dim=1)
-    return attend(query.flatten(1, 2), key, value, mask).unflatten(1, query.shape[1:3])
+    return attend(query.flatten(1, 2), key, value, mask, backend).unflatten(1, query.shape[1:3])
 
 
-def _within_latents(query: Tensor, own: KeyValue, text: TextKeyValue) -> Tensor:
+def _within_latents(
+    query: Tensor, own: KeyValue, text: TextKeyValue, backend: AttentionBackend
+) -> Tensor:
     """Every query to the tokens of its own latent and one prompt."""
     latents = query.shape[1]
     each = TextKeyValue(
@@ -172,14 +203,13 @@ def _within_latents(query: Tensor, own: KeyValue, text: TextKeyValue) -> Tensor:
         None if text.mask is None else repeat(text.mask, "b l -> (b f) l", f=latents),
     )
     own = KeyValue(_fold(own.key), _fold(own.value))
-    return _with_text(_fold(query), own, each).reshape(query.shape)
+    return _with_text(_fold(query), own, each, backend).reshape(query.shape)
 
 
-def _windowed(query: Tensor, seen: KeyValue, grid: Grid) -> Tensor:
+def _windowed(query: Tensor, seen: KeyValue, grid: Grid, backend: AttentionBackend) -> Tensor:
     """Attention inside each window of ``grid``; windows of one shape go in one call."""
     if grid.windows == (1, 1):
-        out = attend(query.flatten(1, 2), seen.key.flatten(1, 2), seen.value.flatten(1, 2))
-        return out.unflatten(1, query.shape[1:3])
+        return _among(query, seen, backend)
     latents = query.shape[1]
     classes, inverse = _windows(grid, query.device)
     outputs = []
@@ -187,10 +217,10 @@ def _windowed(query: Tensor, seen: KeyValue, grid: Grid) -> Tensor:
         q, k, v = (
             rearrange(x[:, :, windows], "b f w n h d -> (b w) (f n) h d") for x in (query, *seen)
         )
-        out = rearrange(
-            attend(q, k, v), "(b w) (f n) h d -> b f (w n) h d", w=len(windows), f=latents
+        out = attend(q, k, v, backend=backend)
+        outputs.append(
+            rearrange(out, "(b w) (f n) h d -> b f (w n) h d", w=len(windows), f=latents)
         )
-        outputs.append(out)
     return torch.cat(outputs, dim=2)[:, :, inverse]
 
 

@@ -4,6 +4,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from flowact.models.attention import attend
+from flowact.settings import AttentionBackend
 
 
 class AudioProjector(nn.Module):
@@ -43,6 +44,7 @@ class AudioCrossAttention(nn.Module):
     def __init__(self, dim: int, audio_dim: int, heads: int, head_dim: int) -> None:
         super().__init__()
         self.heads = heads
+        self.backend = AttentionBackend.native
         self.norm = nn.LayerNorm(dim, elementwise_affine=False, eps=1e-6)
         self.to_q = nn.Linear(dim, heads * head_dim)
         self.to_k = nn.Linear(audio_dim, heads * head_dim)
@@ -60,7 +62,8 @@ class AudioCrossAttention(nn.Module):
             rearrange(y, "b f n (h d) -> (b f) n h d", h=self.heads)
             for y in (self.to_q(self.norm(x)), self.to_k(audio), self.to_v(audio))
         )
-        out = attend(_normed(self.norm_q, query), _normed(self.norm_k, key), value)
+        query, key = _normed(self.norm_q, query), _normed(self.norm_k, key)
+        out = attend(query, key, value, backend=self.backend)
         return x + self.to_out(rearrange(out, "(b f) n h d -> b f n (h d)", f=latents))
 
 

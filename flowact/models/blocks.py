@@ -20,7 +20,7 @@ from flowact.models.attention import (
 from flowact.models.audio_adapter import AudioCrossAttention
 from flowact.models.rope import rotate
 from flowact.models.share import Share
-from flowact.settings import LayerKind
+from flowact.settings import AttentionBackend, LayerKind
 
 
 class Modulation(NamedTuple):
@@ -106,6 +106,7 @@ class FlowActBlock(nn.Module):
         super().__init__()
         dim = heads * head_dim
         self.kind = kind
+        self.backend = AttentionBackend.native
         self.windows = windows
         self.heads = heads
         self.has_text = kind is not LayerKind.TEMPORAL
@@ -127,7 +128,7 @@ class FlowActBlock(nn.Module):
         mod = _modulation(branch, emb)
         query, key, value = self._project(branch, text, mod)
         own = TextKeyValue(key, value, mask)
-        text = _add_attention(branch, text, text_attention(query, own), mod)
+        text = _add_attention(branch, text, text_attention(query, own, self.backend), mod)
         return _add_feed_forward(branch, text, mod), own
 
     def run_video(
@@ -167,7 +168,9 @@ class FlowActBlock(nn.Module):
             context = everyone.of(slice(0, seen.context))
         grid, parts = Grid(*video.size, self.windows), []
         if asking.context:
-            parts.append(context_attention(of_context, context, self.kind, grid, joint))
+            parts.append(
+                context_attention(of_context, context, self.kind, grid, joint, self.backend)
+            )
         if of_stream.shape[1]:
             parts.append(
                 stream_attention(
@@ -178,6 +181,7 @@ class FlowActBlock(nn.Module):
                     text_of_latent,
                     self.kind,
                     grid,
+                    self.backend,
                 )
             )
         out = share.answers(torch.cat(parts, dim=1))
@@ -200,6 +204,7 @@ class FlowActBlock(nn.Module):
             KeyValue(rotate(key, turns), value),
             text_query,
             TextKeyValue(text_key, text_value, mask),
+            self.backend,
         )
         x = self._with_audio(_add_attention(video_branch, video.x, out, mod), video.audio)
         text = _add_attention(text_branch, text, text_out, text_mod)

@@ -21,7 +21,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from flowact.models.attention import KeyValue, TextKeyValue
-from flowact.models.audio_adapter import AudioProjector
+from flowact.models.attention_backends import check_backend
+from flowact.models.audio_adapter import AudioCrossAttention, AudioProjector
 from flowact.models.blocks import FlowActBlock, VideoSequence
 from flowact.models.caches import ContextCache, PlacedContext, StreamInputs, TextCache
 from flowact.models.embeddings import TIME_SCALE, GuidanceEmbedding, drop_padding
@@ -29,7 +30,7 @@ from flowact.models.fixed_levels import FixedLevels, tabulate
 from flowact.models.rope import rotary, rotate
 from flowact.models.share import Place, Share
 from flowact.models.text_encoder import TextInputs
-from flowact.settings import LayerKind, TransformerConfig
+from flowact.settings import AttentionBackend, LayerKind, Quantize, TransformerConfig
 
 # A velocity is a difference over its level; nearer to 0 it would hold the layers' errors alone.
 LEAST_LEVEL = 0.05
@@ -142,6 +143,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.gradient_checkpointing = False
         self.share_of: Callable[[Place], Share] = Share
         self.fixed: FixedLevels | None = None
+        self.quantised = Quantize.none
 
     @torch.no_grad()
     def fix_levels(self, levels: Sequence[float], scales: tuple[float, float] | None) -> None:
@@ -162,6 +164,25 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         blocks = (module for block in self.transformer_blocks for module in block.modules())
         tabulate(itertools.chain(blocks, [self.norm_out]), rows)
         self.fixed = fixed
+
+    def set_attention_backend(self, backend: str) -> None:
+        """Have attention computed by another kernel of ``AttentionBackend``, by its name.
+
+        The layers and the audio adapter have it, without global state; the refiner of text, which
+        needs masks, does not. To be called where the model is to run, and in its precision.
+
+        Raises:
+            ValueError: it is unknown, or cannot be used here.
+        """
+        if backend not in AttentionBackend.__members__:
+            known = ", ".join(AttentionBackend.__members__)
+            raise ValueError(f"attention={backend} is unknown; give one of {known}")
+        kernel = AttentionBackend[backend]
+        heads, head_dim = self.config.num_attention_heads, self.config.attention_head_dim
+        check_backend(kernel, heads, head_dim, self.device, self.dtype)
+        for module in self.modules():
+            if isinstance(module, FlowActBlock | AudioCrossAttention):
+                module.backend = kernel
 
     # --- the three parts of a call -------------------------------------------------------------
 
@@ -398,14 +419,27 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         return (noisy.float() - output.float()) / level
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """As diffusers does it, unless weights have been dropped."""
+        """As diffusers does it, unless weights have been dropped or rounded."""
         self._check_whole()
+        self.check_exact()
         super().save_pretrained(*args, **kwargs)
 
     def _check_whole(self) -> None:
         if self.fixed is not None:
             raise ValueError(
                 "the model's levels are fixed to those of a stream, weights dropped; load it anew"
+            )
+
+    def check_exact(self) -> None:
+        """Whether the weights are numbers of one precision.
+
+        Raises:
+            ValueError: some are quantised.
+        """
+        if self.quantised is not Quantize.none:
+            raise ValueError(
+                f"the model's weights are quantised to {self.quantised.name}; load it anew with "
+                "quantize=none"
             )
 
     @property
