@@ -31,6 +31,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 SCHEMAS: dict[str, type[Any]] = {
     "sample": runs.SampleConfig,
     "benchmark": runs.BenchmarkConfig,
+    "gpu_suite": runs.GpuSuiteConfig,
     "import_hunyuan15": runs.ImportConfig,
     "train_probe": runs.TrainProbeConfig,
     "evaluate": runs.EvaluateConfig,

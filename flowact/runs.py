@@ -165,6 +165,7 @@ class BenchmarkConfig(StreamConfig):
         plan: instead of running, what a tick of the preset costs and how fast that can be on GPUs;
             any machine counts it.
         text_tokens: of the prompt, in the plan.
+        prompt: of the stream.
     """
 
     output: str
@@ -175,6 +176,7 @@ class BenchmarkConfig(StreamConfig):
     errors: bool = False
     plan: bool = False
     text_tokens: int = 1000
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,6 +191,34 @@ class BenchmarkConfig(StreamConfig):
         for name in ("ticks", "steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+
+
+@dataclass(kw_only=True)
+class GpuSuiteConfig:
+    """Full-size speed, one switch at a time.
+
+    Attributes:
+        model: the preset.
+        output: the .json to write.
+        seconds: of each stream.
+        text_tokens: of its prompt.
+        rows: their names; none given are all.
+        minutes: after which no further row is begun.
+        device: auto, cpu, cuda or cuda:N.
+    """
+
+    model: ModelConfig
+    output: str
+    seconds: float = 8.0
+    text_tokens: int = 1000
+    rows: tuple[str, ...] = ()
+    minutes: float = 6.0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "text_tokens", "minutes"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
 
 
 @dataclass(kw_only=True)

@@ -43,8 +43,10 @@ def load_pipeline(config: RunConfig, ranks: Ranks | None = None) -> FlowActPipel
     dtype = resolve_dtype(config.precision, device)
     check_installed(config.attention)
     check_possible(config.quantize, torch.device(device), dtype)
+    target = "cpu" if config.offload else device
     if config.weights is None:
-        pipeline = FlowActPipeline.untrained(config.model, config.seed, dtype)
+        with torch.device(target):  # billions of numbers are drawn where they are used
+            pipeline = FlowActPipeline.untrained(config.model, config.seed, dtype)
     else:
         pipeline = FlowActPipeline.from_pretrained(config.weights, dtype)
     if not pipeline.trained:
@@ -53,7 +55,6 @@ def load_pipeline(config: RunConfig, ranks: Ranks | None = None) -> FlowActPipel
         pipeline.use_decoder(config.decoder)
     if config.fixed_levels:
         pipeline.fix_levels(config.stream.over(pipeline.config.stream))
-    target = "cpu" if config.offload else device
     pipeline.quantise(config.quantize, config.quantize_layers, target)
     if config.offload:
         offload_pipeline(pipeline, torch.device(device))
