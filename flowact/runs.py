@@ -165,6 +165,8 @@ class BenchmarkConfig(StreamConfig):
         plan: instead of running, what a tick of the preset costs and how fast that can be on GPUs;
             any machine counts it.
         text_tokens: of the prompt, in the plan.
+        processes: numbers of GPUs that share a tick, for the plan to tell what that takes; about
+            five seconds each.
         prompt: of the stream.
     """
 
@@ -176,12 +178,15 @@ class BenchmarkConfig(StreamConfig):
     errors: bool = False
     plan: bool = False
     text_tokens: int = 1000
+    processes: tuple[int, ...] = ()
     prompt: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.text_tokens < 1:
             raise ValueError(f"text_tokens is {self.text_tokens}; it must be 1 or more")
+        if any(count < 2 for count in self.processes):
+            raise ValueError(f"processes are {self.processes}; each must be 2 or more")
         if not 0 < self.seconds < float("inf"):
             raise ValueError(f"seconds is {self.seconds}; it must be above 0")
         if self.errors and self.plan:

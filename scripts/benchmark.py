@@ -21,7 +21,7 @@ from flowact.runs import BenchmarkConfig
 
 def work(config: BenchmarkConfig) -> None:
     from flowact.evaluation.benchmark import benchmark
-    from flowact.evaluation.budget import markdown, plan
+    from flowact.evaluation.plan import markdown, plan
     from flowact.media.files import check_output
 
     output = check_output(config.output, suffix=".json")
@@ -30,9 +30,8 @@ def work(config: BenchmarkConfig) -> None:
         output.write_text(json.dumps(counted, indent=2) + "\n")
         print(markdown(counted))
         return
-    report = benchmark(config)
-    if report is None:  # another process tells
-        return
+    if (report := benchmark(config)) is None:
+        return  # another process tells
     output.write_text(json.dumps(report, indent=2) + "\n")
     for key, value in rows(report):
         print(f"{key:36} {value:.4g}" if isinstance(value, float) else f"{key:36} {value}")

@@ -6,11 +6,9 @@ What lies between them can be fused into them, and is left out.
 """
 
 import dataclasses
-import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,14 +17,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from flowact.evaluation.against_diffusers import steady_tick
-from flowact.geometry import Geometry
-from flowact.index import read_index
 from flowact.models.components import build_autoencoder
 from flowact.models.transformer import FlowActTransformer3DModel
-from flowact.models.vae import wrap_autoencoder
+from flowact.models.vae import VideoAutoencoder, wrap_autoencoder
 from flowact.models.vae_thin import ThinAutoencoder, ThinDecoder
-from flowact.models.vae_thin_weights import load_thin_decoder
-from flowact.runs import BenchmarkConfig
 from flowact.settings import ModelConfig
 from flowact.training.memory import on_cpu
 
@@ -61,17 +55,22 @@ class Gpu:
     """Peaks of a GPU, dense: operations a second by precision, and bytes a second.
 
     Attention and convolutions stay in bfloat16.
+
+    Attributes:
+        bandwidth: of its memory.
+        link: of NVLink, one way.
     """
 
     flops: Mapping[str, float]
     bandwidth: float
+    link: float
 
 
 # From NVIDIA's data sheets: A100 80 GB SXM, H100 SXM, H200 SXM.
 GPUS = {
-    "A100": Gpu({"bf16": 312e12, "int8": 624e12}, 2.04e12),
-    "H100": Gpu({"bf16": 990e12, "int8": 1979e12, "fp8": 1979e12}, 3.35e12),
-    "H200": Gpu({"bf16": 990e12, "int8": 1979e12, "fp8": 1979e12}, 4.8e12),
+    "A100": Gpu({"bf16": 312e12, "int8": 624e12}, 2.04e12, 300e9),
+    "H100": Gpu({"bf16": 990e12, "int8": 1979e12, "fp8": 1979e12}, 3.35e12, 450e9),
+    "H200": Gpu({"bf16": 990e12, "int8": 1979e12, "fp8": 1979e12}, 4.8e12, 450e9),
 }
 
 
@@ -127,20 +126,12 @@ def tick_work(
     Text and context are in memory, but for the short-term latent, which is new; all chunks have one
     prompt of ``text_tokens`` tokens. A thin ``decoder`` takes the place of the autoencoder's.
     """
-    with torch.device("meta"):
-        on_meta = FlowActTransformer3DModel(**dataclasses.asdict(model.transformer)).eval()
-        nn.Module.to(on_meta, torch.bfloat16)
-        decodes = build_autoencoder(model.autoencoder).eval()
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        transformer = on_cpu(on_meta)
-    autoencoder = wrap_autoencoder(decodes, window=model.autoencoder.window)
-    if decoder is not None:
-        autoencoder = ThinAutoencoder(autoencoder, decoder.to("meta"))
-    # Outside of the mode, so that what is not derived from weights keeps its values: whether a mask
-    # hides anything decides which kernel runs.
+    transformer, autoencoder = without_storage(model), decoder_of(model, decoder)
+    # Outside of the fake mode, so that what is not derived from weights keeps its values: whether a
+    # mask hides anything decides which kernel runs.
     with torch.no_grad():
         tick = steady_tick(transformer, model, text_tokens)
-        with Products(_Kinds(transformer)) as counted:
+        with Products(Kinds(transformer)) as counted:
             tick()
         work = dict(counted.work)
         chunk_size = (model.geometry.chunk_latents, *model.latent_size)
@@ -151,7 +142,25 @@ def tick_work(
     return work | counted.work
 
 
-class _Kinds:
+def decoder_of(model: ModelConfig, decoder: ThinDecoder | None) -> VideoAutoencoder:
+    """The autoencoder of ``model`` on the meta device, with a thin decoder if one is given."""
+    with torch.device("meta"):
+        module = build_autoencoder(model.autoencoder).eval()
+    nn.Module.to(module, torch.bfloat16)
+    full = wrap_autoencoder(module, window=model.autoencoder.window)
+    return full if decoder is None else ThinAutoencoder(full, decoder.to("meta", torch.bfloat16))
+
+
+def without_storage(model: ModelConfig) -> FlowActTransformer3DModel:
+    """The backbone of ``model``, whose weights take no memory."""
+    with torch.device("meta"):
+        on_meta = FlowActTransformer3DModel(**dataclasses.asdict(model.transformer)).eval()
+        nn.Module.to(on_meta, torch.bfloat16)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return on_cpu(on_meta)
+
+
+class Kinds:
     """Tells the kind of layer by its weights; attention is of the layer that had the last ones."""
 
     def __init__(self, transformer: FlowActTransformer3DModel) -> None:
@@ -186,85 +195,3 @@ def roofline(work: Mapping[str, Work], gpu: Gpu, precision: str) -> float:
         )
         for w in work.values()
     )
-
-
-def plan(config: BenchmarkConfig) -> dict[str, Any]:
-    """Tokens, work by kind of layer, and times and numbers of GPUs for 25 fps; without repairs.
-
-    Raises:
-        ValueError: ``config.weights`` is no folder of weights, or ``config.decoder`` no decoder.
-    """
-    model = config.model if config.weights is None else read_index(Path(config.weights))[0]
-    stream = dataclasses.replace(config.stream.over(model.stream), refine_every=0)
-    model, geometry = dataclasses.replace(model, stream=stream), model.geometry
-    decoder = None if config.decoder is None else load_thin_decoder(config.decoder)
-    work = tick_work(model, config.text_tokens, decoder)
-    if config.fixed_levels:
-        del work[MODULATION]
-    joint = model.transformer.context_attention == "joint"
-    context = geometry.buffer_latents - geometry.stream_latents if joint else 1
-    denoiser = {kind: w for kind, w in work.items() if kind != DECODER}
-    calls = model.stream.micro_steps * model.stream.passes
-    return {
-        "model": model.name,
-        "tokens_per_latent": _tokens(model),
-        "tokens_of_first_call": _tokens(model) * (geometry.stream_latents + context),
-        "text_tokens": config.text_tokens,
-        "calls_per_chunk": calls,
-        "work": {
-            kind: dataclasses.asdict(w) | {"share": w.flops / sum(v.flops for v in work.values())}
-            for kind, w in work.items()
-        },
-        "gpus": {
-            f"{name} {precision}": _on(gpu, precision, denoiser, work[DECODER], geometry)
-            for name, gpu in GPUS.items()
-            for precision in gpu.flops
-        },
-    }
-
-
-def _on(
-    gpu: Gpu, precision: str, denoiser: Mapping[str, Work], decoder: Work, geometry: Geometry
-) -> dict[str, float]:
-    tick = roofline(denoiser, gpu, precision)
-    decoding = roofline({DECODER: decoder}, gpu, "bf16")
-    return {
-        "tick_s": tick,
-        "decode_s": decoding,
-        "gpus_for_25_fps": math.ceil((tick + decoding) / REACHED / geometry.chunk_seconds),
-    }
-
-
-def markdown(told: Mapping[str, Any]) -> str:
-    """The plan as two tables."""
-    lines = [
-        f"{told['model']}: {told['tokens_per_latent']} tokens a latent, "
-        f"{told['tokens_of_first_call']} in a tick's first call, {told['text_tokens']} of text, "
-        f"{told['calls_per_chunk']} calls a chunk",
-        "",
-        "| TFLOP a tick | linear | attention | convolution | weights, GB | moved, GB | share |",
-        "|---" * 7 + "|",
-    ]
-    for kind, w in told["work"].items():
-        counts = (w["linear"], w["attention"], w["convolution"])
-        tera = " | ".join(f"{count / 1e12:.4g}" for count in counts)
-        lines.append(
-            f"| {kind} | {tera} | {w['weights'] / 1e9:.3g} | {w['activations'] / 1e9:.3g} "
-            f"| {w['share']:.1%} |"
-        )
-    lines += [
-        "",
-        f"| at the roofline | denoiser, s | decoder, s | GPUs for 25 fps at {REACHED:.0%} of it |",
-        "|---" * 4 + "|",
-    ]
-    for name, times in told["gpus"].items():
-        lines.append(
-            f"| {name} | {times['tick_s']:.3g} | {times['decode_s']:.3g} "
-            f"| {times['gpus_for_25_fps']} |"
-        )
-    return "\n".join(lines)
-
-
-def _tokens(model: ModelConfig) -> int:
-    height, width = model.latent_size
-    return height * width // model.transformer.patch_size**2

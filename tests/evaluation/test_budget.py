@@ -9,7 +9,9 @@ from tiny import tiny_config
 from torch.utils.flop_counter import FlopCounterMode
 
 from flowact.evaluation.against_diffusers import steady_tick
-from flowact.evaluation.budget import DECODER, Gpu, Work, markdown, plan, roofline, tick_work
+from flowact.evaluation.budget import DECODER, Gpu, Work, roofline, tick_work
+from flowact.evaluation.budget_sharing import sharing
+from flowact.evaluation.plan import markdown, memory, plan
 from flowact.models.components import build_autoencoder
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.models.vae import wrap_autoencoder
@@ -87,7 +89,7 @@ def test_the_decoder_is_counted_in_its_steady_state():
 
 
 def test_a_kind_takes_as_long_as_what_it_has_most_of():
-    gpu = Gpu({"bf16": 100.0, "int8": 200.0}, bandwidth=10.0)
+    gpu = Gpu({"bf16": 100.0, "int8": 200.0}, bandwidth=10.0, link=1.0)
     busy = Work(linear=400, attention=100, weights=20, activations=10)
     assert roofline({"a": busy}, gpu, "bf16") == 5.0
     assert roofline({"a": busy}, gpu, "int8") == 3.0  # attention stays in bfloat16
@@ -113,3 +115,36 @@ def test_a_plan_is_told():
         "tiny: 24 tokens a latent, 240 in a tick's first call, 7 of text, 2 calls a chunk"
     )
     assert "| temporal layers |" in text
+
+
+def test_what_processes_send_is_counted():
+    """Keys and values of half of ten latents, in two layers, and their output; 24 tokens of 48."""
+    model = tiny_config()
+    told = {(row["processes"], row["parallel"]): row for row in sharing(model, TEXT, False, (2, 3))}
+    assert set(told) == {(2, "frames"), (2, "tokens"), (3, "frames")}  # two heads
+    frames = told[2, "frames"]
+    tokens, sizes = 5 * 24, 2 * 2 * 48 + 4
+    assert frames["received"] == 2 * tokens * sizes
+    # Each rank gives away half of its tokens' queries, keys, values and answers.
+    assert told[2, "tokens"]["received"] == 2 * (10 * 24 // 4 * 2 * 4 * 48 + 9 * 24 // 2 * 4)
+    assert told[3, "frames"]["tick_s"]["H200 bf16"] < frames["tick_s"]["H200 bf16"]
+    assert len(plan_of(processes=(2,)).splitlines()) == len(plan_of().splitlines()) + 5
+
+
+def plan_of(**changes):
+    config = BenchmarkConfig(model=tiny_config(), output="unused.json", text_tokens=TEXT, **changes)
+    return markdown(plan(config))
+
+
+def test_memory_is_that_of_the_weights_and_of_a_stream():
+    model = tiny_config()
+    real = FlowActTransformer3DModel(**dataclasses.asdict(model.transformer))
+    kept = memory(model, TEXT)
+    weights = 2 * sum(p.numel() for p in real.parameters())
+    assert kept["layers"] + kept["other"] == weights
+    assert kept["visiting"] <= kept["layers"]
+    assert 0 < kept["modulation"] < kept["layers"]
+    latent = 24 * 48 * 2 * 2 * 2  # keys and values of two layers
+    assert kept["stream"] > 5 * latent  # memory's, at least
+    more = dataclasses.replace(model, height=2 * model.height)
+    assert memory(more, TEXT)["decoding"] > 1.9 * kept["decoding"]
