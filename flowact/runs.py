@@ -75,6 +75,7 @@ class RunConfig:
             is the autoencoder's own.
         fixed_levels: whether modulation is computed once for the stream's noise levels, and the
             weights that make it are dropped before the model goes to its device.
+        decoder_device: of the autoencoder, where that is not the model's: it decodes beside it.
         attention: the kernel: native, native_math, native_flash, native_efficient, native_cudnn or
             flex, which are PyTorch's; flash, flash_3, sage or xformers, where installed; or
             flash_hub, flash_3_hub, flash_4_hub or sage_hub, downloaded. Calls with a mask, of
@@ -96,6 +97,7 @@ class RunConfig:
     device: str = "auto"
     threads: int | None = None
     decoder: str | None = None
+    decoder_device: str | None = None
     fixed_levels: bool = False
     attention: AttentionBackend = AttentionBackend.native
     quantize: Quantize = Quantize.none

@@ -60,6 +60,9 @@ def load_pipeline(config: RunConfig, ranks: Ranks | None = None) -> FlowActPipel
         offload_pipeline(pipeline, torch.device(device))
     else:
         pipeline.to(device)
+    if config.decoder_device is not None:
+        for module in pipeline.autoencoder.modules:
+            module.to(resolve_device(config.decoder_device))
     pipeline.transformer.set_attention_backend(config.attention.name)
     if ranks is not None and isinstance(config, StreamConfig) and config.parallel is not None:
         share_out(pipeline.transformer, config.parallel, ranks)

@@ -354,8 +354,13 @@ class TestBadInput:
         words = given | {"device": "cpu", "quantize": "int8_weights", key: value}
         fails(monkeypatch, capsys, words, named)
 
-    def test_a_device_that_is_not_there(self, monkeypatch, capsys, given):
-        fails(monkeypatch, capsys, given | {"device": "cuda:99"}, "cuda:99")
+    @pytest.mark.parametrize("key", ["device", "decoder_device"])
+    def test_a_device_that_is_not_there(self, monkeypatch, capsys, given, key):
+        fails(monkeypatch, capsys, given | {key: "cuda:99"}, "cuda:99")
+
+    @pytest.mark.parametrize("key", ["graphs", "offload"])
+    def test_what_is_for_gpus(self, monkeypatch, capsys, given, key):
+        fails(monkeypatch, capsys, given | {"device": "cpu", key: True}, key)
 
 
 def test_help_names_every_key(monkeypatch, capsys):

@@ -112,6 +112,12 @@ class VideoAutoencoder(ABC):
         return self._moments
 
     @property
+    def device(self) -> torch.device:
+        """Where it encodes and decodes; inputs have to be there."""
+        parameter: Tensor = next(self.module.parameters())
+        return parameter.device
+
+    @property
     def _dtype(self) -> torch.dtype:
         parameter: Tensor = next(self.module.parameters())
         return parameter.dtype

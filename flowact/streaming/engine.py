@@ -154,8 +154,11 @@ class Engine:
         return not self.session.done
 
     def _decode(self, finished: Channel[None], frames: Channel[Tensor]) -> None:
-        for _ in finished:
-            with self.timing.stage("decode"):
-                chunk = self.session.decode()
-            frames.put(chunk)
+        # On a GPU in a queue of its own, beside that of the denoiser.
+        device = self.session.autoencoder.device
+        with torch.cuda.stream(torch.cuda.Stream(device) if device.type == "cuda" else None):
+            for _ in finished:
+                with self.timing.stage("decode"):
+                    chunk = self.session.decode()
+                frames.put(chunk)
         frames.close()

@@ -64,8 +64,8 @@ class Session:
         self.texts = texts
         self.prompts = prompts
         with torch.inference_mode():
-            latent = autoencoder.encode(reference)
-            self._stream = sampler.start(latent, seeds)
+            latent = autoencoder.encode(reference.to(autoencoder.device))
+            self._stream = sampler.start(latent.to(sampler.model.device), seeds)
             self._audio = extractor.start(len(seeds))
             # The decoder is opened by the image's own latent; that frame is the input, not output.
             _, self._decoder = autoencoder.decode(latent)
@@ -138,7 +138,8 @@ class Session:
             IndexError: none waits.
         """
         chunk = self._waiting[0]
-        frames, self._decoder = self.autoencoder.decode(chunk.latents, self._decoder)
+        latents = chunk.latents.to(self.autoencoder.device)
+        frames, self._decoder = self.autoencoder.decode(latents, self._decoder)
         self._waiting.popleft()
         scaled = frames[:, :, : self._wanted(chunk.index)].float().add(1).mul(127.5).round()
         return scaled.to(torch.uint8).permute(0, 2, 3, 4, 1).cpu()
