@@ -19,6 +19,7 @@ from flowact.acceleration.quantisation import check_possible
 from flowact.index import pipeline_hash
 from flowact.models.attention_backends import check_installed
 from flowact.parallel.ranks import Ranks, joined, local_rank
+from flowact.parallel.rows import SharedRows
 from flowact.parallel.shares import share_out
 from flowact.pipeline import FlowActPipeline
 from flowact.runs import Precision, RunConfig, StreamConfig
@@ -66,6 +67,8 @@ def load_pipeline(config: RunConfig, ranks: Ranks | None = None) -> FlowActPipel
     pipeline.transformer.set_attention_backend(config.attention.name)
     if ranks is not None and isinstance(config, StreamConfig) and config.parallel is not None:
         share_out(pipeline.transformer, config.parallel, ranks)
+        if config.decoder is None:  # a thin one is not worth the messages
+            pipeline.autoencoder.rows = SharedRows(ranks.beside())
     if config.compile:
         compile_pipeline(pipeline)
     if config.graphs:

@@ -56,7 +56,7 @@ def sample(config: SampleConfig) -> dict[str, Any] | None:
         session = pipeline.session(config.image, prompts, seeds=(config.seed,), stream=settings)
         engine = Engine(session, threads=config.threads)
         if ranks is not None and ranks.rank:
-            engine.follow(pipeline.blocks(config.audio))
+            follow(engine, pipeline.blocks(config.audio))
             return None
         about = describe(config, pipeline, engine.threads)
         with stop_on_signal() as stopped:
@@ -68,6 +68,13 @@ def sample(config: SampleConfig) -> dict[str, Any] | None:
             report |= describe_sharing(config, ranks, report["calls"] + report["refine_calls"])
             report_path.write_text(json.dumps(report, indent=2) + "\n")
     return report
+
+
+def follow(engine: Engine, audio: Iterable[Tensor]) -> None:
+    """Run a stream's share of this process, in step with the one that shows it."""
+    with closing(engine.run(audio)) as chunks:
+        for _ in chunks:
+            pass
 
 
 @contextmanager

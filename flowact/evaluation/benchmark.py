@@ -29,6 +29,7 @@ from flowact.parallel.ranks import Ranks
 from flowact.pipeline import FlowActPipeline
 from flowact.runs import BenchmarkConfig
 from flowact.runtime import describe, describe_sharing, shared_pipeline
+from flowact.sampling import follow
 from flowact.streaming.engine import Engine
 
 MINUTE = 60.0
@@ -96,7 +97,7 @@ def _run(
     engine = Engine(session, threads=config.threads)
     if ranks is not None:
         if ranks.rank:
-            engine.follow(pipeline.blocks(sound))
+            follow(engine, pipeline.blocks(sound))
             return None
         ranks.traffic.received = 0
     video = folder / "video.mp4"

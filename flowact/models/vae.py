@@ -30,6 +30,7 @@ class VideoAutoencoder(ABC):
     Attributes:
         module: the diffusers model that holds the weights.
         latent_channels: C.
+        rows: of the picture, that this process decodes.
         spatial_stride: pixels per latent cell, along each side.
         temporal_stride: frames per latent after the first.
     """
@@ -49,6 +50,7 @@ class VideoAutoencoder(ABC):
         self.spatial_stride = spatial_stride
         self.temporal_stride = temporal_stride
         shape = (1, latent_channels, 1, 1, 1)
+        self.rows = Rows()
         self._moments = torch.tensor(mean).view(shape), torch.tensor(std).view(shape)
 
     @torch.no_grad()
@@ -129,11 +131,45 @@ class VideoAutoencoder(ABC):
         return mean.to(like.dtype), std.to(like.dtype)
 
 
-class Carry:
-    """Hands the entries of a cache to the layers in their order, and collects the next cache."""
+class Rows:
+    """All rows of the pictures [..., H, W]; a subclass leaves some to other processes."""
 
-    def __init__(self, cache: Cache | None) -> None:
+    def cut(self, x: Tensor) -> Tensor:
+        """The rows of this process."""
+        return x
+
+    def whole(self, x: Tensor, axis: int = -2) -> Tensor:
+        """All rows, on every process, of the processes' along ``axis``."""
+        return x
+
+    def padded(self, x: Tensor, mode: str) -> Tensor:
+        """``x`` [B, C, T, H, W] with one more row and column on each side.
+
+        Args:
+            mode: of padding where the picture ends, as in ``torch.nn.functional.pad``.
+        """
+        return F.pad(x, (1, 1, 1, 1, 0, 0), mode=mode)
+
+    def conv3d(self, conv: nn.Conv3d, x: Tensor) -> Tensor:
+        """A convolution of stride 1 over 3x3 cells, and over all frames of ``x``, among zeros."""
+        return conv3d(conv, x, padding=(0, 1, 1))
+
+    def conv2d(self, conv: nn.Conv2d, x: Tensor) -> Tensor:
+        """The same of single frames, [B, C, H, W]."""
+        return F.conv2d(x, conv.weight, conv.bias, padding=1)
+
+
+class Carry:
+    """Hands the entries of a cache to the layers in their order, and collects the next cache.
+
+    Attributes:
+        first: whether a stream begins.
+        rows: of the picture, that are decoded here.
+    """
+
+    def __init__(self, cache: Cache | None, rows: Rows) -> None:
         self.first = cache is None
+        self.rows = rows
         self._old = iter(cache or ())
         self._new: list[Tensor] = []
 

@@ -47,8 +47,8 @@ class HunyuanVideo15Autoencoder(VideoAutoencoder):
         return mode
 
     def decode_raw(self, latents: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
-        carry, decoder = Carry(cache), self.module.decoder
-        x = latents.contiguous(memory_format=torch.channels_last_3d)
+        carry, decoder = Carry(cache, self.rows), self.module.decoder
+        x = self.rows.cut(latents).contiguous(memory_format=torch.channels_last_3d)
         shortcut = x.repeat_interleave(decoder.repeat, dim=1)
         x = _causal_conv(decoder.conv_in, x, carry).add_(shortcut)
         middle = decoder.mid_block
@@ -61,7 +61,7 @@ class HunyuanVideo15Autoencoder(VideoAutoencoder):
             for upsampler in block.upsamplers or ():
                 x = _upsample(upsampler, x, carry)
         x = _causal_conv(decoder.conv_out, norm_silu(decoder.norm_out, x), carry)
-        return x, carry.cache()
+        return self.rows.whole(x), carry.cache()
 
     def _attend(self, layer: Any, x: Tensor, carry: Carry) -> Tensor:
         """Attention of each latent's cells to those of the ``window`` latents up to it."""
@@ -71,7 +71,7 @@ class HunyuanVideo15Autoencoder(VideoAutoencoder):
             rearrange(conv3d(project, normed), "b c f h w -> b f (h w) c")
             for project in (layer.to_q, layer.to_k, layer.to_v)
         )
-        pairs = torch.stack([key, value])  # [2, B, F, h w, C]
+        pairs = self.rows.whole(torch.stack([key, value]))  # [2, B, F, h w, C]
         if not carry.first:
             pairs = torch.cat([carry.past(), pairs], dim=2)
         total = pairs.shape[2]
@@ -87,7 +87,7 @@ class HunyuanVideo15Autoencoder(VideoAutoencoder):
 
 def _causal_conv(conv: Any, x: Tensor, carry: Carry) -> Tensor:
     x = carry.prepend(x, mode="replicate")
-    return conv3d(conv.conv, F.pad(x, (1, 1, 1, 1, 0, 0), mode="replicate"))
+    return conv3d(conv.conv, carry.rows.padded(x, "replicate"))
 
 
 def _resnet(block: Any, x: Tensor, carry: Carry) -> Tensor:

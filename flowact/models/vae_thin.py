@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from flowact.models.vae import Cache, Carry, VideoAutoencoder
+from flowact.models.vae import Cache, Carry, Rows, VideoAutoencoder
 
 BEFORE_STAGES = 3  # modules of the chain: a soft clamp, a convolution, and its activation
 AFTER_BLOCKS = 3  # modules of a stage: doubling in space, growth in time, and a convolution
@@ -120,7 +120,7 @@ class ThinDecoder(nn.Module):
             cache: the last input frame of each block; None opens a stream, whose first latent is
                 one frame.
         """
-        carry, sizes = Carry(cache), self.sizes
+        carry, sizes = Carry(cache, Rows()), self.sizes
         # Channels last all the way, in axes of their own: frames and channels are cut and joined
         # without a change of layout, and convolutions take it as it is.
         x = rearrange(torch.tanh(latents / RANGE) * RANGE, "b c f h w -> b f h w c").contiguous()

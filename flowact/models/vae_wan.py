@@ -56,23 +56,24 @@ class WanAutoencoder(VideoAutoencoder):
             first, cache = self.decode_raw(latents[:, :, :1], None)
             rest, cache = self.decode_raw(latents[:, :, 1:], cache)
             return torch.cat([first, rest], dim=2), cache
-        carry, decoder = Carry(cache), self.module.decoder
-        x = latents.contiguous(memory_format=torch.channels_last_3d)
+        carry, decoder = Carry(cache, self.rows), self.module.decoder
+        x = self.rows.cut(latents).contiguous(memory_format=torch.channels_last_3d)
         x = _causal_conv(decoder.conv_in, conv3d(self.module.post_quant_conv, x), carry)
         middle = decoder.mid_block
         x = _resnet(middle.resnets[0], x, carry)
         for attention, resnet in zip(middle.attentions, middle.resnets[1:], strict=True):
-            x = _resnet(resnet, attention(x), carry)
+            attended = attention(self.rows.whole(x))
+            x = _resnet(resnet, self.rows.cut(attended), carry)
         for block in decoder.up_blocks:
             x = _up_block(block, x, carry)
         x = _causal_conv(decoder.conv_out, norm_silu(decoder.norm_out, x), carry)
         p = self._patch
         x = rearrange(x, "b (c q p) t h w -> b c t (h p) (w q)", p=p, q=p)
-        return x, carry.cache()
+        return self.rows.whole(x), carry.cache()
 
 
 def _causal_conv(conv: nn.Conv3d, x: Tensor, carry: Carry) -> Tensor:
-    return conv3d(conv, carry.prepend(x), padding=(0, 1, 1))
+    return carry.rows.conv3d(conv, carry.prepend(x))
 
 
 def _resnet(block: Any, x: Tensor, carry: Carry) -> Tensor:
@@ -108,7 +109,8 @@ def _upsample(layer: Any, x: Tensor, carry: Carry) -> Tensor:
             x = rearrange(x, "b (r c) t h w -> b (t r) h w c", r=2).movedim(-1, 1)
     count = x.shape[2]
     x = rearrange(x, "b c t h w -> (b t) c h w")
-    x = layer.resample[1](F.interpolate(x, scale_factor=2.0, mode="nearest-exact"))
+    larger = F.interpolate(x, scale_factor=2.0, mode="nearest-exact")
+    x = carry.rows.conv2d(layer.resample[1], larger)
     return rearrange(x, "(b t) c h w -> b c t h w", t=count)
 
 

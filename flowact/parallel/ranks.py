@@ -1,7 +1,7 @@
 """The processes that share a stream, and the bytes they send one another."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -36,13 +36,31 @@ class Ranks:
     rank: int
     count: int
     traffic: Traffic = field(default_factory=Traffic)
+    group: dist.ProcessGroup | None = None
+
+    def beside(self) -> "Ranks":
+        """The same processes for another thread, whose messages do not wait for this one's.
+
+        To be called by all of them, in the same order.
+        """
+        with _partners():
+            return Ranks(self.rank, self.count, group=dist.new_group(timeout=PATIENCE))
+
+    def gather_uneven(self, mine: Tensor, counts: Sequence[int]) -> Callable[[], Tensor]:
+        """Begin to send ``mine``, [counts[rank], ...]; the result waits for all, in their order."""
+        padded = mine.new_zeros(max(counts), *mine.shape[1:])
+        padded[: len(mine)] = mine
+        arriving = self.gather(padded)
+        return lambda: torch.cat([p[:n] for p, n in zip(arriving(), counts, strict=True)])
 
     def gather(self, mine: Tensor) -> Callable[[], Tensor]:
         """Begin to send ``mine``, of one shape on all; the result waits for all, [count, ...]."""
         sent = mine.contiguous().view(torch.uint8)
         arrived = sent.new_empty(self.count, *sent.shape)
         with _partners():
-            work = dist.all_gather_into_tensor(arrived.flatten(0, 1), sent, async_op=True)
+            work = dist.all_gather_into_tensor(
+                arrived.flatten(0, 1), sent, group=self.group, async_op=True
+            )
 
         def wait() -> Tensor:
             with _partners():
@@ -57,7 +75,7 @@ class Ranks:
         sent = parts.contiguous().view(torch.uint8)
         arrived = torch.empty_like(sent)
         with _partners():
-            work = dist.all_to_all_single(arrived, sent, async_op=True)
+            work = dist.all_to_all_single(arrived, sent, group=self.group, async_op=True)
 
         def wait() -> Tensor:
             with _partners():

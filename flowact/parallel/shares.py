@@ -98,15 +98,7 @@ class FrameShare(Share):
 
     def _gather(self, mine: Tensor, latents: Sequence[slice]) -> Callable[[], Tensor]:
         """What each rank has of its ``latents``, in their order, along the first axis."""
-        counts = [part.stop - part.start for part in latents]
-        padded = mine.new_zeros(max(counts), *mine.shape[1:])
-        padded[: len(mine)] = mine
-        arriving = self._ranks.gather(padded)
-
-        def wait() -> Tensor:
-            return torch.cat([p[:n] for p, n in zip(arriving(), counts, strict=True)])
-
-        return wait
+        return self._ranks.gather_uneven(mine, [part.stop - part.start for part in latents])
 
 
 class TokenShare(Share):

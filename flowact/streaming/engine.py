@@ -118,13 +118,6 @@ class Engine:
         if errors:
             raise errors[0]
 
-    def follow(self, audio: Iterable[Tensor]) -> None:
-        """Run the stream in step with the process that shows it; nothing is decoded here."""
-        blocks = iter(audio)
-        while self._feed(blocks):
-            self.session.tick(self.session.conditions())
-            self.session.skip()
-
     def _denoise(self, audio: Iterable[Tensor], finished: Channel[None]) -> None:
         session, timing = self.session, self.timing
         blocks = iter(audio)

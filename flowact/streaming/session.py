@@ -144,10 +144,6 @@ class Session:
         scaled = frames[:, :, : self._wanted(chunk.index)].float().add(1).mul(127.5).round()
         return scaled.to(torch.uint8).permute(0, 2, 3, 4, 1).cpu()
 
-    def skip(self) -> None:
-        """Leave all chunks that wait undecoded: another process of the stream shows them."""
-        self._waiting.clear()
-
     def run(self) -> Iterator[Tensor]:
         """Frames for as long as the audio that was pushed allows, one chunk at a time."""
         while self._waiting or (not self.done and self.ready):

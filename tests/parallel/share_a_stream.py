@@ -6,9 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKLHunyuanVideo15
 from tiny import tiny_config
 
+from flowact.models.components import build_autoencoder
+from flowact.models.vae import wrap_autoencoder
 from flowact.parallel.ranks import joined
+from flowact.parallel.rows import SharedRows
 from flowact.parallel.shares import share_out
 from flowact.pipeline import FlowActPipeline
 from flowact.rng import keyed_normal
@@ -40,9 +44,28 @@ def stream(transformer, settings, batch=1, share=lambda model: None):
     found = []
     for _ in range(TICKS):
         tick = session.tick(session.conditions())
-        session.skip()
         found += [tick.estimates, tick.state.memory.short_term.latent]
     return torch.cat([x.flatten() for x in found])
+
+
+def decoded(kind, rows=None):
+    """Frames of a stream of latents of five rows, which do not divide evenly."""
+    torch.manual_seed(0)
+    if kind == "wan":
+        module = build_autoencoder(tiny_config().autoencoder)
+    else:
+        channels = (8, 16, 32, 32, 32)
+        module = AutoencoderKLHunyuanVideo15(
+            latent_channels=4, block_out_channels=channels, layers_per_block=1
+        )
+    autoencoder = wrap_autoencoder(module.eval(), window=2)
+    autoencoder.rows = rows or autoencoder.rows
+    latents = keyed_normal((1, 4, 6, 5, 4), "latents")
+    frames, cache = [], None
+    for part in latents.split((1, 3, 2), dim=2):
+        made, cache = autoencoder.decode(part, cache)
+        frames.append(made)
+    return torch.cat(frames, dim=2)
 
 
 if __name__ == "__main__":
@@ -51,6 +74,10 @@ if __name__ == "__main__":
         for word in sys.argv[2:]:
             name, _, text = word.partition("=")
             asked = json.loads(text)
+            if name in ("wan", "hunyuan15"):
+                made = decoded(name, SharedRows(ranks.beside()))
+                torch.save(made, folder / f"{name}-{ranks.rank}.pt")
+                continue
             parallel = Parallel[asked.pop("parallel")]
             ranks.traffic.received = 0
             made = stream(share=lambda m, p=parallel: share_out(m, p, ranks), **asked)

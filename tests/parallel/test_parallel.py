@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from share_a_stream import stream
+from share_a_stream import decoded, stream
 
 from flowact.evaluation.benchmark import write_babble
 from flowact.geometry import Geometry
@@ -41,6 +41,7 @@ STREAMS = {
         "settings": {"audio_lag": 1},
     },
 }
+DECODERS = ("wan", "hunyuan15")
 # Matrix products of fewer rows add up in another order, over six ticks; 2e-6 was seen.
 ROUNDING = 2e-5
 
@@ -64,6 +65,7 @@ def shared(request, tmp_path_factory):
         for name, asked in STREAMS.items()
         for way in Parallel
     ]
+    words += [f"{kind}={{}}" for kind in DECODERS]
     done = launch(request.param, HERE / "share_a_stream.py", folder, *words)
     assert not done.returncode, done.stderr
     return request.param, lambda name, rank: torch.load(folder / f"{name}-{rank}.pt")
@@ -81,6 +83,15 @@ def test_processes_stream_what_one_does(shared, alone, name, way):
     latents = [made(f"{name}.{way.name}", rank)[0] for rank in range(count)]
     assert all(torch.equal(latents[0], other) for other in latents)
     torch.testing.assert_close(latents[0], alone[name], rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_processes_decode_what_one_does(shared, kind):
+    count, made = shared
+    frames = [made(kind, rank) for rank in range(count)]
+    assert all(torch.equal(frames[0], other) for other in frames)
+    # Convolutions of fewer rows add up in another order; of values up to 1.
+    torch.testing.assert_close(frames[0], decoded(kind), rtol=0, atol=1e-5)
 
 
 def test_what_is_sent(shared):
