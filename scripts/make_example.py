@@ -1,8 +1,9 @@
-"""Make the bundled example: flowact/assets/person.png, speech.flac and prompts.json.
+"""Make the bundled example: flowact/assets/actor.png, person.png, speech.flac and prompts.json.
 
     pip install -e ".[speech]" && python scripts/make_example.py
 
-The person is drawn by the code below. The speech is synthesised by eSpeak NG, through Praat
+The actor is one of the actor world's test split; the person, who is none, is drawn by the code
+below. The speech is synthesised by eSpeak NG, through Praat
 (praat-parselmouth, GPL: needed here alone, its output is free). Running it again gives the
 same files.
 """
@@ -15,17 +16,21 @@ import numpy as np
 import parselmouth
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
+from flowact.data.actors.clip import ActorSeeds, make_clip
+from flowact.data.actors.renderer import Renderer
+
 ASSETS = Path(__file__).resolve().parents[1] / "flowact" / "assets"
 
 SPEECH = (
     "Hello, and welcome! My lips follow this voice, and my hands follow your words. See you soon!"
 )
 PROMPTS = [
-    {"start": 0.0, "text": "She waves with her right hand and smiles."},
-    {"start": 2.0, "text": "She talks to the camera."},
-    {"start": 4.0, "text": "She talks and gestures with both hands."},
+    {"start": 0.0, "text": "She talks to the camera."},
+    {"start": 3.5, "text": "She talks and gestures with both hands."},
+    {"start": 5.0, "text": "She talks to the camera."},
     {"start": 6.2, "text": "She nods and waves goodbye."},
 ]
+ACTOR = 900_005
 SECONDS = 8.0
 SAMPLE_RATE = 24_000
 LOUDNESS_DBFS = -20.0  # root mean square over the whole file
@@ -244,7 +249,15 @@ def synthesise() -> parselmouth.Sound:
     return parselmouth.Sound(samples, SAMPLE_RATE)
 
 
+def draw_actor() -> Image.Image:
+    """The first frame of an actor that nothing was trained on."""
+    clip = make_clip(ActorSeeds.of(ACTOR), frames=1)
+    (frame,) = Renderer(clip.identity, SIZE, SIZE).render(clip.tracks)
+    return Image.fromarray(frame)
+
+
 if __name__ == "__main__":
+    draw_actor().save(ASSETS / "actor.png", optimize=True)
     draw_person().save(ASSETS / "person.png", optimize=True)
     synthesise().save(str(ASSETS / "speech.flac"), "FLAC")
     (ASSETS / "prompts.json").write_text(json.dumps(PROMPTS, indent=2) + "\n", encoding="utf-8")

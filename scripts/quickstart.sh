@@ -13,6 +13,6 @@ for word in "$@"; do # a preset is streamed untrained
 done
 cd "$here" # the user's files are named from there, ours from the repository
 "$root/.venv/bin/python" "$root/scripts/sample.py" "${trained[@]}" \
-    image="$root/flowact/assets/person.png" audio="$root/flowact/assets/speech.flac" \
+    image="$root/flowact/assets/actor.png" audio="$root/flowact/assets/speech.flac" \
     prompts="$root/flowact/assets/prompts.json" output="$root/outputs/quickstart/video.mp4" \
     report="$root/outputs/quickstart/report.json" "$@"
