@@ -9,4 +9,5 @@ install "[dev]"
 # A process a core, of one thread each: threads that wait for one another on busy cores are what makes
 # a suite slow. Files stay together, since much of what tests need is made once a file.
 export OMP_NUM_THREADS=1
+(($#)) || set -- tests/test_train_demo.py tests/test_curriculum.py tests # the longest first
 .venv/bin/python -m pytest -n logical --dist loadfile "$@"
