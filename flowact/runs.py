@@ -112,9 +112,9 @@ class RunConfig:
             raise ValueError(f"seed is {self.seed}; it must be from 0 to {2**63 - 1}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads is {self.threads}; it must be 1 or more, or null")
-        if self.graphs and self.offload:
+        if self.offload and (self.graphs or self.compile):
             raise ValueError(
-                "graphs=true needs weights that stay where they are; drop it, or offload"
+                "offload=true moves weights about, under graphs and compile alike; drop it, or them"
             )
 
 

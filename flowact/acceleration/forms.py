@@ -26,13 +26,23 @@ class Forms:
     """Tells when a form has come often enough to be worth the making.
 
     The ticks in which a stream's queue and memory fill up are few, and each of another form.
+
+    Args:
+        hot: how often that is.
+        most: forms that are made, after which no other is; None for no limit.
     """
 
-    def __init__(self, hot: int) -> None:
-        self._hot = hot
+    def __init__(self, hot: int, most: int | None = None) -> None:
+        self._hot, self._most = hot, most
         self._met: Counter[Any] = Counter()
+        self._made: set[Any] = set()
 
     def are_hot(self, form: Any) -> bool:
         """Whether ``form`` has come so often, this time included."""
+        if form in self._made:
+            return True
         self._met[form] += 1
-        return self._met[form] >= self._hot
+        if self._met[form] < self._hot or len(self._made) == self._most:
+            return False
+        self._made.add(form)
+        return True

@@ -79,6 +79,7 @@ def capture(function: Callable[..., Any], inputs: Any) -> Graph:
     with torch.cuda.stream(side):  # a call outside of it: what is made once is made there
         function(*own)
     torch.cuda.current_stream().wait_stream(side)
-    with torch.cuda.graph(graph):
+    # The decoder's thread goes on meanwhile, and may ask for memory.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         outputs = function(*own)
     return Graph(graph.replay, [leaf for leaf in fixed if isinstance(leaf, Tensor)], outputs)

@@ -56,6 +56,9 @@ class Visitors:
             [weight.data.pin_memory() if cuda else weight.data for weight in weights]
             for weights in self._weights
         ]
+        for weights, homes in zip(self._weights, self._homes, strict=True):
+            for weight, home in zip(weights, homes, strict=True):
+                weight.data = home  # what was not pinned is let go
         self._coming: dict[int, list[Tensor]] = {}
 
     @property

@@ -46,6 +46,8 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any] | None:
     """
     if config.errors:
         return arithmetic_errors(config) | {"machine": machine()}
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     with tempfile.TemporaryDirectory() as folder, shared_pipeline(config) as (pipeline, ranks):
         # The first run of a kernel is not its speed; what is compiled has to come a few times.
         for seconds in (STEADY if config.compile or config.graphs else WARM_UP, config.seconds):

@@ -65,6 +65,11 @@ def test_only_what_comes_often_is_hot():
     assert [forms.are_hot(form) for form in "ababab"] == [False] * 4 + [True] * 2
 
 
+def test_no_more_are_made_than_may_be():
+    forms = Forms(hot=1, most=2)
+    assert [forms.are_hot(form) for form in "abcab"] == [True, True, False, True, True]
+
+
 def test_calls_of_one_form_differ_in_values_alone():
     one, other = torch.zeros(2, 3), torch.ones(2, 3)
     assert form_of([one, (1, "a")])[1] == form_of([other, (1, "a")])[1]
@@ -76,7 +81,7 @@ def test_calls_of_one_form_differ_in_values_alone():
 def test_functions_run_as_they_are_until_their_calls_are_hot(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda function, **_: lambda x: ("compiled", x))
     compiled = Compiled()
-    inner = compiled.compiled(lambda x: ("plain", x), whole=True)
+    inner = compiled.compiled(lambda x: ("plain", x))
     outer = compiled.watch(lambda x: inner(x)[0])
     said = [outer(torch.zeros(2)) for _ in range(HOT + 1)]
     assert said == ["plain"] * (HOT - 1) + ["compiled"] * 2
