@@ -3,6 +3,7 @@
 # encoder, the audio adapter's hearing, stages 1 and 2, and the three of distillation.
 #
 #   bash scripts/train_demo.sh output=outputs/demo minutes=180 [clips=800] [launch=cpu2] [autoencoder=DIR]
+#   bash scripts/train_demo.sh output=outputs/demo minutes=60 weights=flowact/assets/demo
 #
 # minutes  of training, on this machine; the world, its encoding and the scores come on top. Each
 #          stage is timed on a few steps first, and then has as many as fit its share; 0 gives two
@@ -10,6 +11,8 @@
 # clips    of 10 seconds, each of an actor of its own, in the world that the stages 1 and 2 see.
 # launch   a file of configs/accelerate; without it gpu1 where there is a GPU, else cpu2.
 # autoencoder   a folder of a trained one, such as flowact/assets/demo/vae, instead of training it.
+# weights  a folder of a trained demo to go on from, which takes the place of stages 0 and 1.
+# data     folders that scripts/preprocess.py wrote, DIR,DIR, instead of a world that is made.
 # scored   actors that the scores at the end are over, of `seconds` each.
 #
 # Stopped at any point, the same command goes on from there. OUTPUT/stage2.weights is the teacher and
@@ -19,7 +22,9 @@ set -euo pipefail
 here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-declare -A word=([output]= [minutes]= [clips]=800 [launch]= [autoencoder]= [scored]=20 [seconds]=20)
+declare -A word=(
+    [output]= [minutes]= [clips]=800 [launch]= [autoencoder]= [weights]= [data]= [scored]=20 [seconds]=20
+)
 for given in "$@"; do
     name=${given%%=*}
     if [[ $given != *=* || ! -v word[$name] ]]; then
@@ -32,7 +37,12 @@ if [[ -z ${word[output]} || ! ${word[minutes]} =~ ^[0-9]+$ ]]; then
     echo "error: give output=DIR and minutes=N: bash scripts/train_demo.sh output=outputs/demo minutes=180" >&2
     exit 2
 fi
-output=$(cd "$here" && realpath --canonicalize-missing "${word[output]}") # the user's, from there
+there() { (cd "$here" && realpath --canonicalize-missing "$1"); } # a path of the user's
+output=$(there "${word[output]}")
+# Of what is trained: the shares of all stages that are not begun with.
+whole=100
+[[ -z ${word[autoencoder]} ]] || whole=63
+[[ -z ${word[weights]} ]] || whole=46
 gpu=$(python -c "import torch; print(int(torch.cuda.is_available()))")
 launch=${word[launch]:-$([[ $gpu == 1 ]] && echo gpu1 || echo cpu2)}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
@@ -42,7 +52,7 @@ launched() { # launched SCRIPT WORDS...: on all processes
     accelerate launch --config_file "configs/accelerate/$launch.yaml" "scripts/$@"
 }
 
-train() { # train NAME EXPERIMENT SHARE WORDS...: in SHARE percent of the minutes, then exported
+train() { # train NAME EXPERIMENT SHARE WORDS...: in SHARE of the minutes' whole, then exported
     local stage=$1 experiment=$2 share=$3 steps warmup alone=()
     shift 3
     [[ ! -d $output/$stage.weights ]] || return 0
@@ -53,12 +63,12 @@ train() { # train NAME EXPERIMENT SHARE WORDS...: in SHARE percent of the minute
         [[ $experiment != dmd ]] || alone=(dmd.alone=0)
         launched train.py "experiment=$experiment" "output=$output/pilot" steps=12 "$@" "${alone[@]}" \
             optimiser.decay_steps=1000000 log.every=4 log.preview_every=null
-        python - "$output/pilot/log.jsonl" "$((share * word[minutes]))" >"$output/steps.aside" <<'PYTHON'
+        python - "$output/pilot/log.jsonl" "$((60 * share * word[minutes] / whole))" >"$output/steps.aside" <<'PYTHON'
 import json, sys
 
 line = json.loads(open(sys.argv[1]).readlines()[-1])
 per_second = line["samples_per_second"] * line["step"] / line["samples"]
-print(max(2, round(per_second * float(sys.argv[2]) * 60 / 100)))
+print(max(2, round(per_second * float(sys.argv[2]))))
 PYTHON
         mv "$output/steps.aside" "$output/$stage.steps"
         rm -rf "$output/pilot"
@@ -78,7 +88,7 @@ generate() { # generate WEIGHTS WORDS...: what training remembers, anew, by the 
     local made=$output/generated.$1
     [[ ! -e $made ]] || return 0
     if [[ ! -e $made.begun ]]; then
-        rm -rf "$output"/data-*/generated-*
+        for folder in "${folders[@]}"; do rm -rf "$folder"/generated-*; done
         touch "$made.begun"
     fi
     launched make_generated_latents.py "weights=$output/$1.weights" "$data" "${@:2}"
@@ -104,8 +114,46 @@ PYTHON
     mv "$output/aside" "$output/stage0.weights"
 }
 
-if [[ -n ${word[autoencoder]} ]]; then
-    take_autoencoder "$(cd "$here" && realpath "${word[autoencoder]}")"
+take_demo() { # take_demo DIR: stage 1 is the demo in DIR, without what distillation has added
+    [[ ! -d $output/stage1.weights ]] || return 0
+    rm -rf "$output/aside"
+    python - "$1" "$output/aside" <<'PYTHON'
+import sys
+
+from flowact.pipeline import FlowActPipeline
+from flowact.training.window_start import undistilled
+
+undistilled(FlowActPipeline.from_pretrained(sys.argv[1])).save_pretrained(sys.argv[2])
+PYTHON
+    mv "$output/aside" "$output/stage1.weights"
+}
+
+folders=() # of data
+data=      # the same as a word of training
+make_data() { # make_data STAGE: the world as the autoencoder of STAGE sees it
+    # Voices of both synthesisers, where there are both: each has what the other's lack.
+    local best given i voice voices=(formant)
+    if [[ -n ${word[data]} ]]; then
+        for given in ${word[data]//,/ }; do folders+=("$(there "$given")"); done
+    else
+        best=$(python -c "from flowact.data.actors.speech import best_synthesiser; print(best_synthesiser())")
+        [[ $best == formant ]] || voices+=("$best")
+        for i in "${!voices[@]}"; do
+            voice=${voices[i]}
+            python scripts/make_actors.py "output=$output/world-$voice" seconds=10 augment_speech=true \
+                "clips=$((word[clips] / ${#voices[@]}))" "seed=$((100000 * i))" "synthesiser=$voice"
+            launched preprocess.py "input=$output/world-$voice" "output=$output/data-$voice" \
+                "weights=$output/$1.weights" shots=false
+            folders+=("$output/data-$voice")
+        done
+    fi
+    data="folders=[$(IFS=,; echo "${folders[*]}")]"
+}
+
+if [[ -n ${word[weights]} ]]; then
+    take_demo "$(there "${word[weights]}")"
+elif [[ -n ${word[autoencoder]} ]]; then
+    take_autoencoder "$(there "${word[autoencoder]}")"
 else
     # Single frames teach most of it, at half the price of clips; crops teach it mouths and hands in
     # motion.
@@ -114,36 +162,30 @@ else
     train stage0 vae 9 vae.images=0 "weights=$output/crops.weights"
 fi
 
-train text text 3 "weights=$output/stage0.weights"
-# Its time goes into making utterances, once, so that a pilot would tell nothing: eight passes.
-[[ ${word[minutes]} == 0 || -e $output/speech.steps ]] || echo 2400 >"$output/speech.steps"
-train speech speech 3 "weights=$output/text.weights"
+memory=0
+gently=() # what has been trained is disturbed by the rate that it was trained with
+if [[ -n ${word[weights]} ]]; then
+    make_data stage1
+    gently=(optimiser.lr=1.0e-3)
+else
+    train text text 3 "weights=$output/stage0.weights"
+    # Its time goes into making utterances, once, so that a pilot would tell nothing: eight passes.
+    [[ ${word[minutes]} == 0 || -e $output/speech.steps ]] || echo 2400 >"$output/speech.steps"
+    train speech speech 3 "weights=$output/text.weights"
+    make_data stage0
 
-# Voices of both synthesisers, where there are both: each has what the other's lack.
-best=$(python -c "from flowact.data.actors.speech import best_synthesiser; print(best_synthesiser())")
-voices=(formant)
-[[ $best == formant ]] || voices+=("$best")
-folders=
-for i in "${!voices[@]}"; do
-    voice=${voices[i]}
-    python scripts/make_actors.py "output=$output/world-$voice" "clips=$((word[clips] / ${#voices[@]}))" \
-        seconds=10 "seed=$((100000 * i))" "synthesiser=$voice" augment_speech=true
-    launched preprocess.py "input=$output/world-$voice" "output=$output/data-$voice" \
-        "weights=$output/stage0.weights" shots=false
-    folders+=,$output/data-$voice
-done
-data="folders=[${folders#,}]"
-
-# Each stage goes on with memory as the model before it makes it.
-train stage1a autoregressive 6 "weights=$output/speech.weights" "autoregressive.$data"
-generate stage1a
-train stage1 autoregressive 5 "weights=$output/stage1a.weights" "autoregressive.$data" \
-    autoregressive.generated_memory=0.5
+    # Each stage goes on with memory as the model before it makes it.
+    train stage1a autoregressive 6 "weights=$output/speech.weights" "autoregressive.$data"
+    generate stage1a
+    memory=0.5
+    train stage1 autoregressive 5 "weights=$output/stage1a.weights" "autoregressive.$data" \
+        "autoregressive.generated_memory=$memory"
+fi
 train stage2a audio_motion 12 "weights=$output/stage1.weights" "audio_motion.$data" \
-    audio_motion.generated_memory=0.5
+    "audio_motion.generated_memory=$memory" "${gently[@]}"
 generate stage2a audio=true
 train stage2 audio_motion 17 "weights=$output/stage2a.weights" "audio_motion.$data" \
-    audio_motion.generated_memory=0.5
+    audio_motion.generated_memory=0.5 "${gently[@]}"
 
 # Guidance, steps, and the distribution of what is streamed.
 train stage3a guidance 5 "weights=$output/stage2.weights" "guidance_distillation.$data" \

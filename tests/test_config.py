@@ -164,7 +164,7 @@ def test_a_stages_own_defaults_are_kept():
     assert experiment("steps").step_distillation.windows == StepsConfig().windows
     assert experiment("dmd").dmd.windows == DmdConfig().windows
     assert experiment("dmd").dmd.windows.start == (0.25,)
-    assert experiment("audio_motion").audio_motion.windows == WindowsConfig()
+    assert experiment("autoregressive").autoregressive.windows == WindowsConfig()
 
 
 def test_an_experiment_is_over_its_primary_file_and_under_the_words():

@@ -19,6 +19,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from flowact.models.attention_backends import run_backend
+from flowact.models.attention_by_heads import attend_by_heads
 from flowact.settings import AttentionBackend, LayerKind
 
 NATIVE = AttentionBackend.native
@@ -63,8 +64,7 @@ class Grid(NamedTuple):
 
 
 # On a CPU, two matrix products and a softmax beat the fused kernel up to about this many scores,
-# and more so on the way back. One thread, 144 queries, 284 keys, 4 heads of 56, batch 8, bfloat16:
-# 2.2 ms against 4.4 ms forward, 7 ms against 19 ms forward and backward.
+# and more so on the way back: see ``attend_by_heads``.
 SMALL_ON_CPU = {torch.float32: 1 << 20, torch.bfloat16: 1 << 25}
 
 
@@ -84,21 +84,10 @@ def attend(
     batch, length, heads, _ = query.shape
     scores = batch * heads * length * key.shape[1]
     if query.device.type == "cpu" and scores <= SMALL_ON_CPU.get(value.dtype, 0):
-        return _attend_plainly(query, key, value, mask)
+        return attend_by_heads(query, key, value, mask)
     if mask is not None:
         mask = mask[:, None, None, :]
     return run_backend(NATIVE, query, key, value, mask)
-
-
-def _attend_plainly(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    batch, _, heads, head_dim = query.shape
-    q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (query * head_dim**-0.5, key, value))
-    scores = torch.bmm(q, k.mT)
-    if mask is not None:
-        hidden = torch.zeros_like(mask, dtype=scores.dtype).masked_fill_(~mask, -torch.inf)
-        scores.unflatten(0, (batch, heads)).add_(hidden[:, None, None])
-    outputs = torch.bmm(scores.softmax(dim=-1), v)
-    return outputs.unflatten(0, (batch, heads)).transpose(1, 2)
 
 
 def text_attention(query: Tensor, own: TextKeyValue, backend: AttentionBackend = NATIVE) -> Tensor:

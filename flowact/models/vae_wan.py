@@ -90,12 +90,12 @@ def _up_block(block: Any, x: Tensor, carry: Carry) -> Tensor:
         upsampler, duplicator = block.upsampler, block.avg_shortcut
     else:
         upsampler, duplicator = block.upsamplers[0] if block.upsamplers else None, None
-    shortcut = _duplicate(duplicator, x, carry.first) if duplicator is not None else None
+    before = x
     for resnet in block.resnets:
         x = _resnet(resnet, x, carry)
     if upsampler is not None:
         x = _upsample(upsampler, x, carry)
-    return x if shortcut is None else x.add_(shortcut)
+    return x if duplicator is None else _add_duplicate(duplicator, x, before, carry.first)
 
 
 def _upsample(layer: Any, x: Tensor, carry: Carry) -> Tensor:
@@ -114,9 +114,18 @@ def _upsample(layer: Any, x: Tensor, carry: Carry) -> Tensor:
     return rearrange(x, "(b t) c h w -> b c t h w", t=count)
 
 
-def _duplicate(layer: Any, x: Tensor, first: bool) -> Tensor:
-    """Wan 2.2's shortcut: channels dealt out to the new frames, rows and columns."""
+def _add_duplicate(layer: Any, x: Tensor, before: Tensor, first: bool) -> Tensor:
+    """Add Wan 2.2's shortcut: channels dealt out to the new frames, rows and columns."""
     r, p = layer.factor_t, layer.factor_s
-    x = x.repeat_interleave(layer.repeats, dim=1)
-    x = rearrange(x, "b (c r p q) t h w -> b (t r) (h p) (w q) c", r=r, p=p, q=p)
-    return x[:, r - 1 if first else 0 :].movedim(-1, 1)
+    repeats, rest = divmod(layer.repeats, r * p * p)
+    if rest:
+        dealt = before.repeat_interleave(layer.repeats, dim=1)
+        dealt = rearrange(dealt, "b (c r p q) t h w -> b (t r) (h p) (w q) c", r=r, p=p, q=p)
+        return x.add_(dealt[:, r - 1 if first else 0 :].movedim(-1, 1))
+    # All that a cell becomes takes the same channel, which need not be written out for it.
+    if repeats > 1:
+        before = before.repeat_interleave(repeats, dim=1)
+    _, _, t, h, w = before.shape
+    cells = x.unflatten(4, (w, -1)).unflatten(3, (h, -1)).unflatten(2, (t, -1))
+    cells.add_(before[:, :, :, None, :, None, :, None])
+    return x

@@ -96,6 +96,25 @@ def guided_copy(network: WindowModel) -> WindowModel:
     return WindowModel(transformer, _copied(network.text_encoder), network.geometry)
 
 
+def undistilled(pipeline: FlowActPipeline) -> FlowActPipeline:
+    """``pipeline`` without scales of guidance, for stage 2 to go on from; it is changed in place.
+
+    What it was distilled to do in few calls it still does in many, until it is trained to.
+    """
+    settings = pipeline.transformer.config
+    names = [f.name for f in dataclasses.fields(TransformerConfig)]
+    values = {name: settings[name] for name in names} | {"guidance_embeds": False}
+    weights = pipeline.transformer.state_dict()
+    transformer = FlowActTransformer3DModel(**values)
+    transformer.load_state_dict({k: v for k, v in weights.items() if "guidance_embed." not in k})
+    stream = dataclasses.replace(pipeline.config.stream, text_scale=None, audio_scale=None)
+    pipeline.transformer = transformer.eval()
+    pipeline.config = dataclasses.replace(
+        pipeline.config, stream=stream, transformer=TransformerConfig(**values)
+    )
+    return pipeline
+
+
 def guided_student(network: WindowModel) -> StreamModel:
     """A copy of ``network``, which takes scales of guidance, to be distilled further.
 

@@ -6,7 +6,7 @@ from backbone_checks import assert_same_with_gradients
 from dense_reference import Layout, dense_attention
 from torch import Tensor
 
-from flowact.models import attention
+from flowact.models import attention, attention_by_heads
 from flowact.models.attention import (
     Grid,
     KeyValue,
@@ -95,11 +95,13 @@ def test_joint_attention_is_everything_to_every_real_key(real):
     assert_same_with_gradients(out, expected, [qkv], REORDERED)
 
 
-@pytest.mark.parametrize("backend", ["products", "dispatcher"])
+@pytest.mark.parametrize("backend", ["products", "by three heads", "dispatcher"])
 @pytest.mark.parametrize("masked", [False, True])
-def test_attend_is_attention_by_either_path(monkeypatch, backend, masked):
+def test_attend_is_attention_by_each_path(monkeypatch, backend, masked):
     if backend == "dispatcher":
         monkeypatch.setattr(attention, "SMALL_ON_CPU", {})
+    if backend == "by three heads":  # of four, so that a round is left for one
+        monkeypatch.setattr(attention_by_heads, "CACHED_BYTES", 3 * 7 * 11 * 4)
     query = keyed_normal((BATCH, 7, HEADS, HEAD_DIM), "query").requires_grad_()
     key, value = keyed_normal((2, BATCH, 11, HEADS, HEAD_DIM), "key and value")
     key.requires_grad_(), value.requires_grad_()
