@@ -40,8 +40,11 @@ def pipeline_hash(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_index(config: ModelConfig, folder: Path, trained: bool) -> None:
-    """Describe the pipeline in ``folder``; an audio encoder in it is named by its file."""
+def write_index(config: ModelConfig, folder: Path, trained: bool, note: str | None = None) -> None:
+    """Describe the pipeline in ``folder``; an audio encoder in it is named by its file.
+
+    ``note`` is what its users are to expect of it.
+    """
     stream = dataclasses.asdict(config.stream) | {"update": config.stream.update.name}
     own_whisper = (folder / WHISPER).is_file()
     values = {
@@ -62,6 +65,8 @@ def write_index(config: ModelConfig, folder: Path, trained: bool) -> None:
             "model": str(WHISPER) if own_whisper else config.audio_encoder.model,
         },
     }
+    if note is not None:
+        values["note"] = note
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).write_text(json.dumps(values, indent=2) + "\n")
 
@@ -88,6 +93,14 @@ def read_index(folder: Path) -> tuple[ModelConfig, bool]:
         raise ValueError(f"weights: {folder / INDEX} lacks or does not know {error}") from error
     except ValueError as error:
         raise ValueError(f"weights: {folder / INDEX}: {error}") from error
+
+
+def read_note(folder: Path) -> str | None:
+    """What ``write_index`` was told that users are to expect of the pipeline in ``folder``."""
+    note = read_json(folder / INDEX).get("note")
+    if note is not None and not isinstance(note, str):
+        raise ValueError(f"weights: {folder / INDEX}: note is {json.dumps(note)}; it must be text")
+    return note
 
 
 def _check_types(values: dict[str, Any], kind: type[Any], key: str = "") -> None:

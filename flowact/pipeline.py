@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowact.acceleration.quantisation import quantise
-from flowact.index import WHISPER, read_index, write_index
+from flowact.index import WHISPER, read_index, read_note, write_index
 from flowact.media.audio import audio_blocks, stream_audio
 from flowact.media.image import load_image
 from flowact.models import components
@@ -56,6 +56,7 @@ class FlowActPipeline:
         config: what the parts were built from; its size, geometry and stream settings are used.
         transformer, autoencoder, text_encoder, audio_encoder: the parts.
         trained: whether their weights mean anything.
+        note: what users are to expect of the weights, where there is something to say.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class FlowActPipeline:
         text_encoder: components.TextEncoder,
         audio_encoder: AudioEncoder,
         trained: bool = True,
+        note: str | None = None,
     ) -> None:
         components.check_fit(config, transformer, autoencoder, text_encoder, audio_encoder)
         self.config = config
@@ -74,6 +76,7 @@ class FlowActPipeline:
         self.text_encoder = text_encoder
         self.audio_encoder = audio_encoder
         self.trained = trained
+        self.note = note
 
     # --- making one -------------------------------------------------------------------------------
 
@@ -122,6 +125,7 @@ class FlowActPipeline:
             text_encoder,
             components.build_audio_encoder(config.audio_encoder),
             trained,
+            read_note(folder),
         )
 
     @classmethod
@@ -133,9 +137,18 @@ class FlowActPipeline:
         text_encoder: components.TextEncoder,
         audio_encoder: AudioEncoder,
         trained: bool,
+        note: str | None = None,
     ) -> "FlowActPipeline":
         wrapped = wrap_autoencoder(autoencoder.eval(), window=config.autoencoder.window)
-        return cls(config, transformer.eval(), wrapped, text_encoder.eval(), audio_encoder, trained)
+        return cls(
+            config,
+            transformer.eval(),
+            wrapped,
+            text_encoder.eval(),
+            audio_encoder,
+            trained,
+            note,
+        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write weights (safetensors) and settings into ``folder``.
@@ -156,7 +169,7 @@ class FlowActPipeline:
             save_thin_decoder(self.autoencoder.decoder, folder / SAVED_AS)
         if isinstance(self.audio_encoder, WhisperEncoder):
             components.save_whisper(self.audio_encoder, folder / WHISPER)
-        write_index(self.config, folder, self.trained)
+        write_index(self.config, folder, self.trained, self.note)
 
     def fix_levels(self, stream: StreamSettings | None = None) -> "FlowActPipeline":
         """Compute once what the noise levels of ``stream`` do to the layers; other streams are

@@ -58,6 +58,8 @@ def sample(config: SampleConfig) -> dict[str, Any] | None:
         if ranks is not None and ranks.rank:
             follow(engine, pipeline.blocks(config.audio))
             return None
+        if pipeline.note is not None:
+            logger.warning("%s: %s", config.weights, pipeline.note)
         about = describe(config, pipeline, engine.threads)
         with stop_on_signal() as stopped:
             frames = _render(pipeline, engine, config, output, sound.seconds, about, stopped)

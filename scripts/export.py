@@ -20,7 +20,7 @@ def work(config: ExportConfig) -> None:
     run = restore_config(run_config(checkpoint), TrainConfig)
     half = config.precision is TrainingPrecision.bf16
     dtype = torch.bfloat16 if half else torch.float32
-    pipeline = export(run, checkpoint, Path(config.output), dtype)
+    pipeline = export(run, checkpoint, Path(config.output), dtype, config.note)
     trained = "" if pipeline.trained else "; its backbone is untrained as yet"
     print(f"{config.output}: {checkpoint} as a pipeline{trained}")
 

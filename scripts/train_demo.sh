@@ -11,7 +11,8 @@
 # clips    of 10 seconds, each of an actor of its own, in the world that the stages 1 and 2 see.
 # launch   a file of configs/accelerate; without it gpu1 where there is a GPU, else cpu2.
 # autoencoder   a folder of a trained one, such as flowact/assets/demo/vae, instead of training it.
-# weights  a folder of a trained demo to go on from, which takes the place of stages 0 and 1.
+# weights  a folder of a trained demo to go on from: it makes new memory for itself, and stage 2 goes
+#          on with that.
 # data     folders that scripts/preprocess.py wrote, DIR,DIR, instead of a world that is made.
 # scored   actors that the scores at the end are over, of `seconds` each.
 #
@@ -42,9 +43,10 @@ output=$(there "${word[output]}")
 # Of what is trained: the shares of all stages that are not begun with.
 whole=100
 [[ -z ${word[autoencoder]} ]] || whole=63
-[[ -z ${word[weights]} ]] || whole=46
+[[ -z ${word[weights]} ]] || whole=34
 gpu=$(python -c "import torch; print(int(torch.cuda.is_available()))")
 launch=${word[launch]:-$([[ $gpu == 1 ]] && echo gpu1 || echo cpu2)}
+note="it has seen drawn actors alone: of anybody else expect a patched face and the looks of an actor"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 mkdir -p "$output"
 
@@ -80,7 +82,7 @@ PYTHON
     launched train.py "experiment=$experiment" "output=$output/$stage" "steps=$steps" "$@" "${alone[@]}" \
         "optimiser.decay_steps=$steps" "optimiser.warmup_steps=$warmup"
     rm -rf "$output/aside"
-    python scripts/export.py "run=$output/$stage" "output=$output/aside"
+    python scripts/export.py "run=$output/$stage" "output=$output/aside" "note='$note'"
     mv "$output/aside" "$output/$stage.weights"
 }
 
@@ -114,8 +116,8 @@ PYTHON
     mv "$output/aside" "$output/stage0.weights"
 }
 
-take_demo() { # take_demo DIR: stage 1 is the demo in DIR, without what distillation has added
-    [[ ! -d $output/stage1.weights ]] || return 0
+take_demo() { # take_demo DIR: stage 2a is the demo in DIR, without what distillation has added
+    [[ ! -d $output/stage2a.weights ]] || return 0
     rm -rf "$output/aside"
     python - "$1" "$output/aside" <<'PYTHON'
 import sys
@@ -125,7 +127,7 @@ from flowact.training.window_start import undistilled
 
 undistilled(FlowActPipeline.from_pretrained(sys.argv[1])).save_pretrained(sys.argv[2])
 PYTHON
-    mv "$output/aside" "$output/stage1.weights"
+    mv "$output/aside" "$output/stage2a.weights"
 }
 
 folders=() # of data
@@ -162,10 +164,9 @@ else
     train stage0 vae 9 vae.images=0 "weights=$output/crops.weights"
 fi
 
-memory=0
 gently=() # what has been trained is disturbed by the rate that it was trained with
 if [[ -n ${word[weights]} ]]; then
-    make_data stage1
+    make_data stage2a
     gently=(optimiser.lr=1.0e-3)
 else
     train text text 3 "weights=$output/stage0.weights"
@@ -177,12 +178,11 @@ else
     # Each stage goes on with memory as the model before it makes it.
     train stage1a autoregressive 6 "weights=$output/speech.weights" "autoregressive.$data"
     generate stage1a
-    memory=0.5
     train stage1 autoregressive 5 "weights=$output/stage1a.weights" "autoregressive.$data" \
-        "autoregressive.generated_memory=$memory"
+        autoregressive.generated_memory=0.5
+    train stage2a audio_motion 12 "weights=$output/stage1.weights" "audio_motion.$data" \
+        audio_motion.generated_memory=0.5
 fi
-train stage2a audio_motion 12 "weights=$output/stage1.weights" "audio_motion.$data" \
-    "audio_motion.generated_memory=$memory" "${gently[@]}"
 generate stage2a audio=true
 train stage2 audio_motion 17 "weights=$output/stage2a.weights" "audio_motion.$data" \
     audio_motion.generated_memory=0.5 "${gently[@]}"

@@ -19,6 +19,7 @@ from PIL import Image
 from flowact.cli import main
 from flowact.models.vae_thin import ThinDecoder, ThinSizes
 from flowact.models.vae_thin_weights import save_thin_decoder
+from flowact.pipeline import FlowActPipeline
 from flowact.runs import SampleConfig
 from flowact.streaming.engine import Engine
 
@@ -152,6 +153,16 @@ def test_untrained_weights_are_called_so(monkeypatch, capsys, given, tmp_path):
     assert "untrained" in said
     assert "is silent" in said
     assert "untrained" in reports[-1]["weights"]
+
+
+def test_what_weights_do_not_know_is_said(monkeypatch, capsys, given, tmp_path):
+    pipeline = FlowActPipeline.from_pretrained(given["weights"])
+    pipeline.note = "it knows tulips alone"
+    pipeline.save_pretrained(tmp_path / "noted")
+    run(monkeypatch, given | {"weights": tmp_path / "noted"})
+    assert "noted: it knows tulips alone" in capsys.readouterr().err
+    run(monkeypatch, given)
+    assert "tulips" not in capsys.readouterr().err
 
 
 def test_a_schedule_is_sorted_and_cut_and_that_is_said(monkeypatch, capsys, given, tmp_path):

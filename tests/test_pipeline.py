@@ -225,6 +225,7 @@ BROKEN = {
     "index without a key": (lambda f: (f / "model_index.json").write_text("{}"), "lacks"),
     "index is no JSON": (lambda f: (f / "model_index.json").write_text("{"), "model_index.json"),
     "unknown setting": (lambda f: _edit_index(f, geometry={"fsp": 25}), "fsp"),
+    "a note that is none": (lambda f: _edit_index(f, note=3), "note is 3"),
     "missing and extra weights": (_drop_weight, "proj_out.weight"),
     "misshapen weights": (_misshape, "context_embedder"),
     "truncated weights": (

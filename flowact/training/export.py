@@ -12,7 +12,11 @@ from flowact.training.window_start import begun_with
 
 
 def export(
-    config: TrainConfig, checkpoint: Path, output: Path, dtype: torch.dtype = torch.float32
+    config: TrainConfig,
+    checkpoint: Path,
+    output: Path,
+    dtype: torch.dtype = torch.float32,
+    note: str | None = None,
 ) -> FlowActPipeline:
     """Write the pipeline of a run to ``output``: averages of weights where there are some.
 
@@ -22,6 +26,7 @@ def export(
         config: of the run.
         checkpoint: one of it.
         dtype: of the weights that are written.
+        note: as in ``ExportConfig``.
 
     Raises:
         ValueError: weights or data that the run began with are gone or do not fit, or the weights
@@ -34,5 +39,6 @@ def export(
         load_network(checkpoint, name, objective.networks[role])
     pipeline = begun_with(config)
     objective.install(pipeline)
+    pipeline.note = pipeline.note if note is None else note
     pipeline.cast(dtype).save_pretrained(output)
     return pipeline

@@ -286,9 +286,12 @@ class ExportConfig:
         output: the folder to write.
         step: which checkpoint; None takes the latest.
         precision: of the weights that are written: fp32, or bf16 to hand on, at half the size.
+        note: what users are to expect of the weights, which sample.py tells them; None is what the
+            run began with says.
     """
 
     run: str
     output: str
     step: int | None = None
     precision: TrainingPrecision = TrainingPrecision.fp32
+    note: str | None = None

@@ -101,6 +101,14 @@ def test_the_average_is_exported_and_the_rest_is_kept(run):
     )
 
 
+def test_a_note_goes_with_the_weights(run):
+    config, _, folder = run
+    checkpoint = find_checkpoint(folder / "out", None)
+    assert export(config, checkpoint, folder / "unnoted").note is None
+    export(config, checkpoint, folder / "noted", note="tulips alone")
+    assert FlowActPipeline.from_pretrained(folder / "noted").note == "tulips alone"
+
+
 def test_in_bfloat16_it_is_half_the_size_and_the_weights_rounded(run):
     config, _, folder = run
     checkpoint = find_checkpoint(folder / "out", None)
