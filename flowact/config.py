@@ -21,6 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from flowact import runs, settings
 from flowact.ablations import AblateConfig
 from flowact.data import settings as data
+from flowact.data.actors import settings as actors
+from flowact.evaluation import settings as evaluation
 from flowact.sweeps import SweepConfig
 from flowact.training import settings as training
 from flowact.training.distill_settings import DistillationConfig
@@ -33,9 +35,9 @@ SCHEMAS: dict[str, type[Any]] = {
     "benchmark": runs.BenchmarkConfig,
     "gpu_suite": runs.GpuSuiteConfig,
     "import_hunyuan15": runs.ImportConfig,
-    "train_probe": runs.TrainProbeConfig,
-    "evaluate": runs.EvaluateConfig,
-    "make_actors": runs.MakeActorsConfig,
+    "train_probe": evaluation.TrainProbeConfig,
+    "evaluate": evaluation.EvaluateConfig,
+    "make_actors": actors.MakeActorsConfig,
     "show_windows": runs.ShowWindowsConfig,
     "preprocess": data.PreprocessConfig,
     "check_manifest": data.CheckManifestConfig,

@@ -15,7 +15,7 @@ suite=voices the actors also say the recordings in a folder, and all are measure
 import json
 
 from flowact.cli import RESUMES, main
-from flowact.runs import EvaluateConfig
+from flowact.evaluation.settings import EvaluateConfig
 
 
 def work(config: EvaluateConfig) -> None:

@@ -8,7 +8,7 @@ The same words again go on where a run was stopped.
 from pathlib import Path
 
 from flowact.cli import RESUMES, main
-from flowact.runs import MakeActorsConfig
+from flowact.data.actors.settings import MakeActorsConfig
 
 
 def work(config: MakeActorsConfig) -> None:

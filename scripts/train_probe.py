@@ -6,7 +6,7 @@ Renders what it learns from; the finished probe carries its own errors on held-o
 """
 
 from flowact.cli import RESUMES, main
-from flowact.runs import TrainProbeConfig
+from flowact.evaluation.settings import TrainProbeConfig
 
 
 def work(config: TrainProbeConfig) -> None:

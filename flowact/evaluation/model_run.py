@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from flowact.data.actors.dataset import Recipe, write_dataset
+from flowact.data.actors.settings import MakeActorsConfig
 from flowact.data.claim import claim
 from flowact.data.manifest import read_manifest
 from flowact.evaluation.actor_streams import ActorStreamer
+from flowact.evaluation.settings import COLUMNS, EvaluateConfig, Mouth, Suite
 from flowact.evaluation.suites import ActorSuite, Evaluation, VideoSuite, measure
 from flowact.evaluation.takes import file_hash
 from flowact.evaluation.voices import find_recordings, said_by
 from flowact.index import read_index
 from flowact.pipeline import FlowActPipeline
-from flowact.runs import COLUMNS, EvaluateConfig, MakeActorsConfig, Mouth, RunConfig, Suite
+from flowact.runs import RunConfig
 from flowact.runtime import decoder_name, load_pipeline, weights_name
 from flowact.settings import AttentionBackend, Quantize
 

@@ -16,11 +16,11 @@ from flowact.evaluation import probe_training as training
 from flowact.evaluation.probe import Probe, save_probe
 from flowact.evaluation.probe_frames import read_frames, write_frames
 from flowact.evaluation.probe_networks import FACE_TARGETS, IDENTITY_DIM, VIEW_SIZE
+from flowact.evaluation.settings import EvaluateConfig, Suite, TrainProbeConfig
 from flowact.evaluation.statistics import correlation
 from flowact.evaluation.suites import evaluate
 from flowact.evaluation.takes import ActorTake
 from flowact.geometry import Geometry
-from flowact.runs import EvaluateConfig, Suite, TrainProbeConfig
 from flowact.workers import end_with_parent
 
 PARTS = ("body", "expression", "person", "behaviour")

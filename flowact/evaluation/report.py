@@ -17,10 +17,10 @@ import flowact
 from flowact.evaluation.metrics import CLASSES
 from flowact.evaluation.model_run import MODEL, ROUND_TRIP, ModelRun
 from flowact.evaluation.probe import SHIPPED, load_probe
+from flowact.evaluation.settings import EvaluateConfig
 from flowact.evaluation.statistics import CONFIDENCE, RESAMPLES, Estimate
 from flowact.evaluation.suites import Evaluation
 from flowact.evaluation.takes import file_hash
-from flowact.runs import EvaluateConfig
 
 # What the reader must know of a number to read it: its ideal, or its direction. In the order of the
 # table, which the first clip's lack of speech must not change.

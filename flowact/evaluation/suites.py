@@ -19,10 +19,10 @@ from flowact.evaluation.metrics import ACTORS, ANY, CLASSES, Numbers, answers, n
 from flowact.evaluation.minutes import Change, changes
 from flowact.evaluation.mouth_region import Box
 from flowact.evaluation.probe import Probe, load_probe
+from flowact.evaluation.settings import EvaluateConfig, Mouth, Suite
 from flowact.evaluation.statistics import Estimate, estimate
 from flowact.evaluation.takes import ActorTake, Take, TakeLoader, file_hash
 from flowact.geometry import Geometry
-from flowact.runs import EvaluateConfig, Mouth, Suite
 
 logger = logging.getLogger(__name__)
 

@@ -17,13 +17,14 @@ from flowact.data.actors.speech import best_synthesiser
 from flowact.data.manifest import read_manifest
 from flowact.data.splits import seeds_of
 from flowact.evaluation.actor_streams import ActorStreamer, first_samples
+from flowact.evaluation.settings import EvaluateConfig, Suite
 from flowact.evaluation.side_by_side import sheet, write_side_by_side
 from flowact.evaluation.suites import evaluate
 from flowact.media.writer import VideoWriter
 from flowact.models.components import own_memory
 from flowact.pipeline import FlowActPipeline
 from flowact.ranks import rank_and_world
-from flowact.runs import EvaluateConfig, Precision, Suite
+from flowact.runs import Precision
 from flowact.runtime import resolve_dtype
 from flowact.sampling import write_stream
 from flowact.settings import StreamSettings

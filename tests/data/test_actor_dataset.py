@@ -13,11 +13,11 @@ from flowact.config import load_config
 from flowact.data.actors.clip import make_clip
 from flowact.data.actors.dataset import Recipe, load_truth, write_dataset
 from flowact.data.actors.renderer import Renderer
+from flowact.data.actors.settings import MakeActorsConfig
 from flowact.data.actors.speech import best_synthesiser
 from flowact.data.manifest import check_manifest, read_manifest
 from flowact.geometry import Geometry
 from flowact.media.audio import stream_audio
-from flowact.runs import MakeActorsConfig
 
 RECIPE = Recipe(clips=3, seconds=1.2, seed=20, height=48, width=64, takes=2)
 

@@ -17,10 +17,10 @@ from flowact.evaluation.identity import GALLERY, framing_of, gallery, top1
 from flowact.evaluation.plots import draw
 from flowact.evaluation.probe import Probe, save_probe
 from flowact.evaluation.report import describe, table
+from flowact.evaluation.settings import EvaluateConfig, Mouth, Suite
 from flowact.evaluation.statistics import Estimate
 from flowact.evaluation.suites import Evaluation, evaluate
 from flowact.media.writer import VideoWriter
-from flowact.runs import EvaluateConfig, Mouth, Suite
 
 SEED, FRAMES, SIZE = 900_101, 75, 64
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from flowact.config import load_config
+from flowact.data.actors.settings import Speech
 from flowact.data.claim import claim
 from flowact.data.manifest import read_manifest
 from flowact.data.splits import split_of
@@ -24,13 +25,14 @@ from flowact.evaluation.model_run import evaluate_model
 from flowact.evaluation.plots import draw_frames
 from flowact.evaluation.probe import Probe, save_probe
 from flowact.evaluation.report import describe_model, of_ceiling, table
+from flowact.evaluation.settings import EvaluateConfig, Suite
 from flowact.evaluation.statistics import Estimate
 from flowact.evaluation.suites import Evaluation
 from flowact.evaluation.video import open_video, read_frames
 from flowact.media.writer import VideoWriter
 from flowact.models.vae_thin import ThinDecoder, ThinSizes
 from flowact.models.vae_thin_weights import save_thin_decoder
-from flowact.runs import EvaluateConfig, Precision, Speech, Suite
+from flowact.runs import Precision
 
 SECONDS = 1.92  # four chunks, and whole packets of AAC
 

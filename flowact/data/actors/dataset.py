@@ -25,13 +25,13 @@ from flowact.data.actors.acoustics import augment
 from flowact.data.actors.clip import ActorClip, ActorSeeds, make_clip
 from flowact.data.actors.phones import SAMPLE_RATE
 from flowact.data.actors.renderer import SMALLEST, Renderer
+from flowact.data.actors.settings import MakeActorsConfig, Speech
 from flowact.data.actors.speech import Synthesiser, best_synthesiser
 from flowact.data.actors.tracks import Tracks
 from flowact.data.manifest import Clip, from_json, to_json, write_manifest
 from flowact.data.splits import derived_seed, split_of
 from flowact.geometry import Geometry
 from flowact.media.writer import VideoWriter
-from flowact.runs import MakeActorsConfig, Speech
 from flowact.workers import end_with_parent
 
 RECIPE = "dataset.json"
