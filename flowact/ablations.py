@@ -17,6 +17,7 @@ from flowact.settings import StreamSettings
 from flowact.subruns import SCRIPTS, run_script
 
 TEACHER = ("stream.micro_steps=4", "stream.guidance=2")
+SHIPPED = "shipped"  # instead of a stage's name
 FREE = ("row", "output", "launch")  # what a row may be gone on with changed
 SEED = 920_000  # of the actors that are streamed
 METRICS = ("lip_sync_r", "action_accuracy", "identity_top1", "drift_colour", "drift_identity")
@@ -27,9 +28,11 @@ class AblateConfig:
     """One row of the ablations, or all of them.
 
     Attributes:
-        row: its name, or all, or none, which makes the table of those that are done.
+        row: its name, or all, or none, which makes the table of those that are done; or stream,
+            all that train nothing.
         demo: what scripts/train_demo.sh wrote.
         output: a folder for the runs and the table; what is done in it is not done again.
+        shipped: the stage whose weights are streamed without one part or another.
         steps: of rows that train, in place of stage 2's; distilled ones take as many.
         clips, seconds, seed: of the actors that are streamed.
         launch: a file of configs/accelerate, for training.
@@ -38,6 +41,7 @@ class AblateConfig:
     demo: str
     output: str
     row: str = "all"
+    shipped: str = "stage3c"
     steps: int = 500
     clips: int = 20
     seconds: float = 20.0
@@ -45,8 +49,9 @@ class AblateConfig:
     launch: str = "cpu1"
 
     def __post_init__(self) -> None:
-        if self.row not in ("all", "none", *ROWS):
-            raise ValueError(f"row is {self.row}; choose all, none, or among {', '.join(ROWS)}")
+        if self.row not in ("all", "stream", "none", *ROWS):
+            rows = ", ".join(ROWS)
+            raise ValueError(f"row is {self.row}; choose all, stream, none, or among {rows}")
         for name in ("steps", "clips"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
@@ -88,10 +93,10 @@ ROWS = {
     "guidance": Row("after guidance distillation", "stage3a"),
     "steps": Row("after step distillation", "stage3b"),
     "dmd": Row("after distribution matching", "stage3c"),
-    "refinement": Row("and memory refined every 8 chunks", "stage3c", ("stream.refine_every=8",)),
-    "without_reference": Row("without the reference", "stage3c", _without("reference")),
-    "without_long_term": Row("without long-term memory", "stage3c", _without("long_term")),
-    "without_short_term": Row("without the short-term latent", "stage3c", _without("short_term")),
+    "refinement": Row("memory refined every 8 chunks", SHIPPED, ("stream.refine_every=8",)),
+    "without_reference": Row("without the reference", SHIPPED, _without("reference")),
+    "without_long_term": Row("without long-term memory", SHIPPED, _without("long_term")),
+    "without_short_term": Row("without the short-term latent", SHIPPED, _without("short_term")),
     "baseline": replace(
         _STAGE2,
         says="stage 2 in few steps",
@@ -122,7 +127,7 @@ def ablate(config: AblateConfig) -> str:
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     for name, row in ROWS.items():
-        if config.row in ("all", name):
+        if config.row in ("all", name) or (config.row == "stream" and row.experiment is None):
             _do(name, row, config)
     text = table(output)
     (output / "table.md").write_text(text)
@@ -160,7 +165,8 @@ def _do(name: str, row: Row, config: AblateConfig) -> None:
     claim(folder, told)
     if scores.is_file():
         return
-    weights = demo / f"{row.weights}.weights"
+    stage = config.shipped if row.weights == SHIPPED else row.weights
+    weights = demo / f"{stage}.weights"
     if not weights.is_dir():
         raise ValueError(f"demo={demo}: has no {weights.name}; run scripts/train_demo.sh")
     if row.experiment is not None:

@@ -3,8 +3,8 @@
     python scripts/ablate.py demo=outputs/demo output=outputs/ablations [row=without_reference]
 
 DEMO is what scripts/train_demo.sh wrote. Rows that only stream use its weights; rows that train
-share a beginning, `steps` and a baseline. Prints the table of all rows that are done, and writes it
-to OUTPUT/table.md; the same words again go on.
+share a beginning, `steps` and a baseline; row=stream are all that do not. Prints the table of all
+rows that are done, and writes it to OUTPUT/table.md; the same words again go on.
 """
 
 from flowact.ablations import AblateConfig

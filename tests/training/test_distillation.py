@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny import tiny_config
 from window_training import make_clips, make_draws, make_model_config, make_network
 
 from flowact.data.data_folder import DataFolder
@@ -24,6 +25,12 @@ from flowact.training.stream_model import StreamModel, Streams
 from flowact.training.tasks import Task, clean_buffer
 from flowact.training.window_model import WindowModel
 from flowact.training.window_settings import LevelsConfig, TasksConfig
+from flowact.training.window_start import (
+    guided_copy,
+    install_guided,
+    install_model,
+    undistilled,
+)
 
 PAPER = Geometry()
 REPAIRS = TasksConfig(refinement=0.9)
@@ -62,6 +69,22 @@ def test_the_guided_velocity_is_of_two_or_three_passes(make_transformer, folder)
         made = guided_velocity(network, buffer, scales, apart)
         torch.testing.assert_close(made, expected, atol=REORDERED, rtol=REORDERED)
     assert not torch.allclose(two, three, atol=1e-2)
+
+
+def test_a_distilled_model_goes_on_without_its_scales():
+    pipeline = FlowActPipeline.untrained(tiny_config())
+    before, stream = pipeline.transformer.state_dict(), pipeline.config.stream
+    install_model(
+        guided_copy(WindowModel(pipeline.transformer, pipeline.text_encoder, PAPER)), pipeline
+    )
+    install_guided(pipeline, GuidanceConfig().stream(stream))
+    assert "guidance_embed" in "".join(pipeline.transformer.state_dict())
+    undistilled(pipeline)
+    after = pipeline.transformer.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert pipeline.config.transformer == tiny_config().transformer
+    assert pipeline.config.stream.text_scale is pipeline.config.stream.audio_scale is None
 
 
 def test_a_student_begins_as_its_teacher(make_transformer, folder):
