@@ -20,7 +20,14 @@ TEACHER = ("stream.micro_steps=4", "stream.guidance=2")
 SHIPPED = "shipped"  # instead of a stage's name
 FREE = ("row", "output", "launch")  # what a row may be gone on with changed
 SEED = 920_000  # of the actors that are streamed
-METRICS = ("lip_sync_r", "action_accuracy", "identity_top1", "drift_colour", "drift_identity")
+METRICS = (
+    "lip_sync_r",
+    "action_accuracy",
+    "identity_top1",
+    "drift_colour",
+    "drift_identity",
+    "seam_change",
+)
 
 
 @dataclass(kw_only=True)
