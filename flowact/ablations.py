@@ -104,6 +104,7 @@ ROWS = {
     "without_reference": Row("without the reference", SHIPPED, _without("reference")),
     "without_long_term": Row("without long-term memory", SHIPPED, _without("long_term")),
     "without_short_term": Row("without the short-term latent", SHIPPED, _without("short_term")),
+    "reference_alone": Row("the reference alone", SHIPPED, ("stream.memory=[reference]",)),
     "baseline": replace(
         _STAGE2,
         says="stage 2 in few steps",
