@@ -48,6 +48,12 @@ def write_side_by_side(videos: Sequence[Path], output: Path) -> None:
 
 
 def _row(path: Path, columns: int) -> Frames:
-    frames = np.concatenate(list(read_frames(open_video(path))))
-    shown = np.linspace(0, len(frames) - 1, columns).round().astype(int)
-    return np.concatenate(list(frames[shown]), axis=1)
+    video = open_video(path)
+    count = sum(map(len, read_frames(video)))  # once more, since all of a long one is gigabytes
+    wanted = np.linspace(0, count - 1, columns).round().astype(int)
+    shown, first = [], 0
+    for block in read_frames(video):
+        last = first + len(block)
+        shown += [block[n - first] for n in wanted if first <= n < last]
+        first = last
+    return np.concatenate(shown, axis=1)
