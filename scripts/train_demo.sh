@@ -13,7 +13,8 @@
 # autoencoder   a folder of a trained one, such as flowact/assets/demo/vae, instead of training it.
 # weights  a folder of a trained demo to go on from: it makes new memory for itself, and stage 2 goes
 #          on with that.
-# data     folders that scripts/preprocess.py wrote, DIR,DIR, instead of a world that is made.
+# data     folders that scripts/preprocess.py wrote, DIR,DIR, instead of a world that is made; memory
+#          that was generated in them before is made anew.
 # scored   actors that the scores at the end are over, of `seconds` each.
 #
 # Stopped at any point, the same command goes on from there. OUTPUT/stage2.weights is the teacher and
@@ -46,7 +47,9 @@ whole=100
 [[ -z ${word[weights]} ]] || whole=34
 gpu=$(python -c "import torch; print(int(torch.cuda.is_available()))")
 launch=${word[launch]:-$([[ $gpu == 1 ]] && echo gpu1 || echo cpu2)}
-note="it has seen drawn actors alone: of anybody else expect a patched face and the looks of an actor"
+note=
+[[ -n ${word[data]} ]] || # whom those show, nobody knows here
+    note="it has seen drawn actors alone: of anybody else expect a patched face and the looks of an actor"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 mkdir -p "$output"
 

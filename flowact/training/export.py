@@ -39,6 +39,6 @@ def export(
         load_network(checkpoint, name, objective.networks[role])
     pipeline = begun_with(config)
     objective.install(pipeline)
-    pipeline.note = pipeline.note if note is None else note
+    pipeline.note = pipeline.note if note is None else note or None
     pipeline.cast(dtype).save_pretrained(output)
     return pipeline

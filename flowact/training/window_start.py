@@ -88,31 +88,27 @@ def guided_copy(network: WindowModel) -> WindowModel:
         raise ValueError(
             "weights: the model takes guidance scales, so it is distilled; give those of stage 2"
         )
-    names = [f.name for f in dataclasses.fields(TransformerConfig)]
-    values = {name: settings[name] for name in names} | {"guidance_embeds": True}
-    transformer = FlowActTransformer3DModel(**values)
-    missing, _ = transformer.load_state_dict(network.transformer.state_dict(), strict=False)
-    assert all(name.startswith("guidance_embed.") for name in missing)
+    transformer = _told_scales(network.transformer, True)
     return WindowModel(transformer, _copied(network.text_encoder), network.geometry)
 
 
 def undistilled(pipeline: FlowActPipeline) -> FlowActPipeline:
-    """``pipeline`` without scales of guidance, for stage 2 to go on from; it is changed in place.
-
-    What it was distilled to do in few calls it still does in many, until it is trained to.
-    """
-    settings = pipeline.transformer.config
-    names = [f.name for f in dataclasses.fields(TransformerConfig)]
-    values = {name: settings[name] for name in names} | {"guidance_embeds": False}
-    weights = pipeline.transformer.state_dict()
-    transformer = FlowActTransformer3DModel(**values)
-    transformer.load_state_dict({k: v for k, v in weights.items() if "guidance_embed." not in k})
+    """``pipeline``, changed in place to take no scales of guidance, for stage 2 to go on from."""
+    pipeline.transformer = _told_scales(pipeline.transformer, False).eval()
+    transformer = dataclasses.replace(pipeline.config.transformer, guidance_embeds=False)
     stream = dataclasses.replace(pipeline.config.stream, text_scale=None, audio_scale=None)
-    pipeline.transformer = transformer.eval()
-    pipeline.config = dataclasses.replace(
-        pipeline.config, stream=stream, transformer=TransformerConfig(**values)
-    )
+    pipeline.config = dataclasses.replace(pipeline.config, stream=stream, transformer=transformer)
     return pipeline
+
+
+def _told_scales(transformer: FlowActTransformer3DModel, told: bool) -> FlowActTransformer3DModel:
+    """A copy that is told scales of guidance, which change nothing yet, or is not."""
+    names = [f.name for f in dataclasses.fields(TransformerConfig)]
+    values = {name: transformer.config[name] for name in names} | {"guidance_embeds": told}
+    copied = FlowActTransformer3DModel(**values)
+    missing, unused = copied.load_state_dict(transformer.state_dict(), strict=False)
+    assert all(name.startswith("guidance_embed.") for name in (*missing, *unused))
+    return copied
 
 
 def guided_student(network: WindowModel) -> StreamModel:

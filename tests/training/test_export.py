@@ -107,6 +107,7 @@ def test_a_note_goes_with_the_weights(run):
     assert export(config, checkpoint, folder / "unnoted").note is None
     export(config, checkpoint, folder / "noted", note="tulips alone")
     assert FlowActPipeline.from_pretrained(folder / "noted").note == "tulips alone"
+    assert export(config, checkpoint, folder / "silenced", note="").note is None
 
 
 def test_in_bfloat16_it_is_half_the_size_and_the_weights_rounded(run):
