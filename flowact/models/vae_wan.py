@@ -117,14 +117,12 @@ def _upsample(layer: Any, x: Tensor, carry: Carry) -> Tensor:
 def _add_duplicate(layer: Any, x: Tensor, before: Tensor, first: bool) -> Tensor:
     """Add Wan 2.2's shortcut: channels dealt out to the new frames, rows and columns."""
     r, p = layer.factor_t, layer.factor_s
-    repeats, rest = divmod(layer.repeats, r * p * p)
-    if rest:
+    if layer.repeats < r * p * p:
         dealt = before.repeat_interleave(layer.repeats, dim=1)
         dealt = rearrange(dealt, "b (c r p q) t h w -> b (t r) (h p) (w q) c", r=r, p=p, q=p)
         return x.add_(dealt[:, r - 1 if first else 0 :].movedim(-1, 1))
-    # All that a cell becomes takes the same channel, which need not be written out for it.
-    if repeats > 1:
-        before = before.repeat_interleave(repeats, dim=1)
+    # As many channels come out as went in: all that a cell becomes takes its own, which need not be
+    # written out for it.
     _, _, t, h, w = before.shape
     cells = x.unflatten(4, (w, -1)).unflatten(3, (h, -1)).unflatten(2, (t, -1))
     cells.add_(before[:, :, :, None, :, None, :, None])
