@@ -149,7 +149,7 @@ class Trainer:
             norm = roles.clip_gradients(self.objective.networks[role], config.optimiser.clip)
             self._check_finite(role, micro_batches, totals, norm)
             log.add({f"{role}.grad_norm": norm})
-            rate = lr * self.objective.rates.get(role, 1.0)
+            rate = lr * self.objective.rate(role, self.step)
             for optimiser in self.optimisers[role]:
                 for group in optimiser.param_groups:
                     group["lr"] = rate * group["lr_scale"]

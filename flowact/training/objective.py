@@ -1,10 +1,9 @@
 """What a stage of the curriculum tells the loop; all stages are of this one shape (design 8, 9)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -80,7 +79,6 @@ class Objective(ABC, Generic[Batch]):
         trained: roles with an optimiser.
         averaged: decay of the running average of a trained role.
         dataset: whose item n is a pure function of n, for n from 0 without end.
-        rates: of trained roles, what the learning rate is multiplied by; 1 where there is none.
     """
 
     name: str
@@ -88,7 +86,6 @@ class Objective(ABC, Generic[Batch]):
     trained: tuple[str, ...]
     averaged: dict[str, float]
     dataset: Dataset[Any]
-    rates: Mapping[str, float] = MappingProxyType({})
 
     @abstractmethod
     def collate(self, items: Sequence[Any]) -> Batch:
@@ -106,6 +103,10 @@ class Objective(ABC, Generic[Batch]):
     def turns(self, step: int) -> tuple[str, ...]:
         """The trained roles that take a step now, in this order."""
         return self.trained
+
+    def rate(self, role: str, step: int) -> float:
+        """What the learning rate of a step is multiplied by for a trained role."""
+        return 1.0
 
     def preview(self, folder: Path, step: int) -> dict[str, float]:
         """Put what is worth looking at into ``folder``; returns numbers for the log.

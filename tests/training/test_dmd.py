@@ -11,8 +11,9 @@ from flowact.diffusion import flow
 from flowact.pipeline import FlowActPipeline
 from flowact.rng import keyed_normal
 from flowact.training.distill_settings import DmdConfig, GuidanceConfig, Normaliser
+from flowact.training.loop import Trainer
 from flowact.training.objectives.dmd import RECENT, Dmd, dmd_direction
-from flowact.training.settings import TrainConfig
+from flowact.training.settings import LoopConfig, OptimiserConfig, TrainConfig
 from flowact.training.stages import build
 from flowact.training.stream_model import StreamModel
 from flowact.training.window_model import Buffer, WindowModel
@@ -29,14 +30,15 @@ def folder(tmp_path):
 
 @pytest.fixture
 def make_dmd(make_transformer, folder):
-    def make(**changes):
+    def make(warmup_steps=0, **changes):
         config = DmdConfig(folders=(str(folder),), **{"ticks": 4, "alone": 2, **changes})
         networks = [make_network(make_transformer(guidance_embeds=True)) for _ in range(2)]
         with torch.no_grad():  # or both scores would be one
             networks[1].transformer.proj_out.weight.mul_(0.5)
         model = make_model_config()
         stream = replace(model.stream, text_scale=2.0, audio_scale=2.0)
-        return Dmd(*networks, replace(model, stream=stream), config, 1, seed=0)
+        model = replace(model, stream=stream)
+        return Dmd(*networks, model, config, 1, seed=0, warmup_steps=warmup_steps)
 
     return make
 
@@ -136,8 +138,25 @@ def test_the_fake_score_learns_first_and_more_often(make_dmd):
     turns = [objective.turns(step) for step in range(9)]
     both = ("fake", "model")
     assert turns == [("fake",), ("fake",), both] * 3
-    assert make_dmd(fake_rate=0.5).rates == {"fake": 0.5}
     assert tuple(objective.averaged) == ("model",)
+
+
+def test_the_generator_warms_up_from_its_first_step(make_dmd, tmp_path, monkeypatch):
+    """By then the run's own warm-up, which is the fake score's, is over."""
+    objective = make_dmd(alone=3, every=2, fake_rate=0.5, ticks=1, warmup_steps=4)
+    optimiser = OptimiserConfig(lr=1.0, warmup_steps=2)
+    config = LoopConfig(
+        output=str(tmp_path), steps=10, global_batch=1, micro_batch=1, optimiser=optimiser
+    )
+    trainer = Trainer(objective, config)
+    rates = {}
+    for role, (adamw,) in trainer.optimisers.items():
+        told = rates[role] = []
+        groups = adamw.param_groups
+        monkeypatch.setattr(adamw, "step", lambda g=groups, t=told: t.append(g[0]["lr"]))
+    trainer.run()
+    assert rates["fake"] == [0.25] + [0.5] * 9
+    assert rates["model"] == [0.25, 0.75, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("autocast", [False, True])

@@ -42,6 +42,7 @@ class Dmd(AudioMotion):
 
     Args:
         teacher: distilled for guidance, which ``network`` was distilled from.
+        warmup_steps: of the generator, from its first on: the run's own may be over by then.
 
     Raises:
         ValueError: a network takes no scales of guidance, or clips are too short for rollouts.
@@ -61,10 +62,11 @@ class Dmd(AudioMotion):
         seed: int,
         made_by: Mapping[str, Mapping[str, Any]] | None = None,
         weights: str | None = None,
+        warmup_steps: int = 0,
     ) -> None:
         self._teacher = teacher
         super().__init__(network, model, config, micro_batch, seed, made_by, weights)
-        self.rates = {"fake": config.fake_rate}
+        self._warmup_steps = warmup_steps
         self._recent: dict[str, deque[float]] = {"motion": deque(), "variance": deque()}
 
     @classmethod
@@ -107,12 +109,19 @@ class Dmd(AudioMotion):
             run.seed,
             start.made_by,
             run.weights,
+            run.optimiser.warmup_steps,
         )
 
     def turns(self, step: int) -> tuple[str, ...]:
         """The fake score at every step, the generator at every ``config.every``-th later on."""
         after = step - self.config.alone
         return ("fake", "model") if after >= 0 and after % self.config.every == 0 else ("fake",)
+
+    def rate(self, role: str, step: int) -> float:
+        """The fake score's own; the generator's rises from zero as the run's has done before."""
+        if role == "fake":
+            return self.config.fake_rate
+        return min(1.0, (step - self.config.alone + 1) / max(1, self._warmup_steps))
 
     def loss(self, role: str, batch: Windows, draws: Draws) -> Losses:
         if role == "fake":
