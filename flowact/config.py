@@ -50,6 +50,10 @@ SCHEMAS: dict[str, type[Any]] = {
     "sweep": SweepConfig,
 }
 
+# Presets that come with weights, and the configs that take them where nothing else is said.
+SHIPPED = {"demo": Path(__file__).parent / "assets" / "demo"}
+TAKE_SHIPPED = ("sample", "evaluate", "preprocess")
+
 ERRORS = (HydraException, OmegaConfBaseException)
 
 # Hydra merges a node only into the very class that it was made of.
@@ -61,7 +65,8 @@ T = TypeVar("T")
 def load_config(name: str, words: Sequence[str], kind: type[T]) -> T:
     """``configs/NAME.yaml`` under ``words`` (``key=value``), checked and typed.
 
-    An empty text, or null, is as if it had not been given.
+    An empty text, or null, is as if it had not been given. What streams and encodes has the weights
+    that its preset comes with, unless a word changes the preset.
 
     Raises:
         ValueError: a word is malformed or names no key (the nearest one is named); a value is
@@ -72,6 +77,8 @@ def load_config(name: str, words: Sequence[str], kind: type[T]) -> T:
         raise ValueError(f"{missing[0]} is missing; give {' '.join(f'{m}=...' for m in missing)}")
     if composed.get("weights") is not None:
         _check_no_model(words)
+    elif name in TAKE_SHIPPED and not any(word.startswith("model.") for word in words):
+        _take_shipped(composed, kind)
     return _cross(composed, kind)
 
 
@@ -235,6 +242,15 @@ def _check_value(name: str, presets: Sequence[str], word: str) -> None:
     except ERRORS as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ValueError(f"{word}: {reason}") from error
+
+
+def _take_shipped(composed: DictConfig, kind: type[Any]) -> None:
+    """Give the weights of the chosen preset, where it comes with some; in its place, if that may be
+    empty."""
+    if composed.model is not None and composed.model.name in SHIPPED:
+        composed.weights = str(SHIPPED[composed.model.name])
+        if {f.name: f.default for f in dataclasses.fields(kind)}["model"] is None:
+            composed.model = None
 
 
 def _check_no_model(words: Sequence[str]) -> None:

@@ -52,7 +52,8 @@ class RunConfig:
 
     Attributes:
         model: the preset.
-        weights: a folder saved by ``FlowActPipeline``; None leaves the model untrained.
+        weights: a folder saved by ``FlowActPipeline``; None leaves the model untrained. In
+            scripts/sample.py the unchanged preset demo has those that it comes with.
         seed: of the noise; and of the weights, where they are untrained.
         precision: of the arithmetic; auto is bf16 where the machine computes in it.
         device: auto, cpu, cuda or cuda:N.

@@ -7,12 +7,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 root=$PWD
 install ""
 mkdir -p outputs/quickstart
-trained=("weights=$root/flowact/assets/demo")
-for word in "$@"; do # a preset is streamed untrained
-    [[ $word != model=* ]] || trained=()
-done
 cd "$here" # the user's files are named from there, ours from the repository
-"$root/.venv/bin/python" "$root/scripts/sample.py" "${trained[@]}" \
+"$root/.venv/bin/python" "$root/scripts/sample.py" \
     image="$root/flowact/assets/actor.png" audio="$root/flowact/assets/speech.flac" \
     prompts="$root/flowact/assets/prompts.json" output="$root/outputs/quickstart/video.mp4" \
     report="$root/outputs/quickstart/report.json" "$@"

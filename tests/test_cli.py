@@ -146,7 +146,7 @@ def test_the_file_says_that_it_is_synthetic(monkeypatch, given):
 
 
 def test_untrained_weights_are_called_so(monkeypatch, capsys, given, tmp_path):
-    words = {k: v for k, v in given.items() if k != "weights"}
+    words = {k: v for k, v in given.items() if k != "weights"} | {"model.stream.shift": 3}
     write_wav(tmp_path / "short.wav", np.zeros(3000))
     run(monkeypatch, words | {"audio": tmp_path / "short.wav"})
     said = capsys.readouterr().err

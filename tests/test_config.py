@@ -7,6 +7,7 @@ import pytest
 from flowact import config as crossing
 from flowact.config import CONFIGS, describe, load_config
 from flowact.data.windows import WindowsConfig
+from flowact.evaluation.settings import EvaluateConfig
 from flowact.geometry import Geometry
 from flowact.runs import BenchmarkConfig, SampleConfig, StreamOverrides
 from flowact.settings import StreamSettings
@@ -28,6 +29,16 @@ def test_every_primary_file_has_a_schema_and_is_described(name):
 
 def test_every_primary_file_is_listed():
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(crossing.SCHEMAS)
+
+
+def test_a_preset_that_comes_with_weights_has_them_unless_it_is_changed():
+    (demo,) = crossing.SHIPPED.values()
+    assert load().weights == str(demo)
+    assert load("model=small").weights is None
+    assert load("model.stream.shift=3").weights is None
+    words = ["suite=actors", "output=a.json", "model=demo"]
+    assert load_config("evaluate", words, EvaluateConfig).weights == str(demo)
+    assert load_config("train", ["experiment=vae", "output=o"], TrainConfig).weights is None
 
 
 def test_values_cross_as_their_types():

@@ -47,7 +47,8 @@ class PreprocessConfig:
     """Videos in, what training reads out.
 
     Attributes:
-        model: the preset whose encoders are used; untrained, unless ``weights`` are given.
+        model: the preset whose encoders are used: untrained, unless ``weights`` are given, or it is
+            the unchanged demo, which comes with some.
         input: a folder of videos, with a manifest.jsonl or without.
         output: the folder to write; a run that was stopped goes on in it.
         weights: a folder saved by ``FlowActPipeline``.

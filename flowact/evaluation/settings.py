@@ -29,7 +29,8 @@ class EvaluateConfig:
 
     Attributes:
         videos: a folder of videos, or one file; of actors, named by the ids of their clips.
-        model: instead of ``videos``, the preset that streams actors, who are made first.
+        model: instead of ``videos``, the preset that streams actors, who are made first: demo with
+            the weights that it comes with, others untrained.
         weights: instead of ``model``, a folder saved by ``FlowActPipeline``.
         suite: actors, whose truth is known; video, for any others; or, of a model, voices, which
             are recordings that actors say, by their sound alone.
