@@ -148,6 +148,8 @@ class DmdConfig(StepsConfig):
             one is under memory that it has made.
         reference_alone: share of steps whose scores are under the reference without memory: memory
             that has drifted then excuses no drift.
+        refined: share of steps whose streams repair each latent that they remember, from a level of
+            ``tasks.refinement_levels``; these begin with a queue that is full.
         every: steps of the fake score to one of the generator.
         alone: steps of the fake score before the generator's first.
         fake_rate: the fake score's learning rate, of the generator's.
@@ -163,6 +165,7 @@ class DmdConfig(StepsConfig):
     teacher: str | None = None
     ticks: int = 8
     reference_alone: float = 0.5
+    refined: float = 0.25
     average: float = 0.99  # the generator takes few steps
     every: int = 5
     alone: int = 200
@@ -182,8 +185,9 @@ class DmdConfig(StepsConfig):
         low, high = _in_order("score_levels", self.score_levels)
         if not 0 < low <= high <= 1:
             raise ValueError(f"score_levels is {self.score_levels}; they must be above 0, up to 1")
-        if not 0 <= self.reference_alone <= 1:
-            raise ValueError(f"reference_alone is {self.reference_alone}; it must be from 0 to 1")
+        for name in ("reference_alone", "refined"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         if not 0 <= self.collapse < 1:
             raise ValueError(f"collapse is {self.collapse}; it must be from 0 to below 1")
 

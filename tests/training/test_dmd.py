@@ -8,18 +8,21 @@ import torch
 from window_training import make_clips, make_draws, make_model_config, make_network
 
 from flowact.diffusion import flow
+from flowact.geometry import Geometry
 from flowact.pipeline import FlowActPipeline
 from flowact.rng import keyed_normal
+from flowact.streaming.sampler import StreamSampler
 from flowact.training.distill_settings import DmdConfig, GuidanceConfig, Normaliser
 from flowact.training.loop import Trainer
 from flowact.training.objectives.dmd import RECENT, Dmd, dmd_direction
 from flowact.training.settings import LoopConfig, OptimiserConfig, TrainConfig
 from flowact.training.stages import build
-from flowact.training.stream_model import StreamModel
+from flowact.training.stream_model import StreamModel, Streams
 from flowact.training.window_model import Buffer, WindowModel
 from flowact.training.window_settings import TasksConfig
 from flowact.training.window_start import guided_copy, install_guided, install_model
 
+PAPER = Geometry()
 SHAPE = (4, 2, 6, 3, 3)
 
 
@@ -161,21 +164,23 @@ def test_the_generator_warms_up_from_its_first_step(make_dmd, tmp_path, monkeypa
 
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize(
-    ("role", "refinement", "reference_alone"),
+    ("role", "refinement", "reference_alone", "refined"),
     [
-        ("fake", 0.0, 0.0),
-        ("fake", 0.0, 1.0),
-        ("model", 0.0, 0.0),
-        ("model", 0.0, 1.0),
-        ("model", 0.9, 0),
+        ("fake", 0.0, 0.0, 0.0),
+        ("fake", 0.0, 1.0, 1.0),
+        ("model", 0.0, 0.0, 0.0),
+        ("model", 0.0, 1.0, 0.0),
+        ("model", 0.0, 0.0, 1.0),
+        ("model", 0.9, 0.0, 0.0),
     ],
 )
 def test_a_role_has_all_its_gradients_and_no_other_has_any(
-    make_dmd, role, refinement, reference_alone, autocast
+    make_dmd, role, refinement, reference_alone, refined, autocast
 ):
-    """Under both contexts of the scores and in repairs, of ramp-ups and of later ticks."""
+    """Under both contexts of the scores, on repaired memory and in repairs, of ramp-ups and of
+    later ticks."""
     tasks = TasksConfig(refinement=refinement)
-    objective = make_dmd(tasks=tasks, reference_alone=reference_alone)
+    objective = make_dmd(tasks=tasks, reference_alone=reference_alone, refined=refined)
     objective.networks["teacher"].requires_grad_(False)  # as the loop does
     for step in range(3):
         for network in objective.networks.values():
@@ -189,10 +194,53 @@ def test_a_role_has_all_its_gradients_and_no_other_has_any(
             assert all(gradients) if name == role else not any(gradients)
 
 
+def test_some_streams_repair_what_they_remember(make_dmd, monkeypatch):
+    """At every tick before the one that is scored, whatever the window, from levels that vary."""
+    levels, repair = [], StreamSampler.repair
+
+    def watching(sampler, *told):
+        levels.append(sampler.settings.refine_level)
+        return repair(sampler, *told)
+
+    monkeypatch.setattr(StreamSampler, "repair", watching)
+    windows = replace(DmdConfig().windows, start=(0.5,))
+    never, always = (make_dmd(windows=windows, refined=share) for share in (0.0, 1.0))
+    kinds, drawn = set(), set()
+    for step in range(6):
+        batch, draws = batch_of(always, [step]), replace(make_draws([step]), step=step)
+        never._rolled(batch, draws)
+        assert not levels
+        streams, call = always._rolled(batch, draws)
+        ticks = int(draws.of_step("ticks") * always.config.ticks)
+        assert len(levels) == ticks
+        assert call.state.tick == streams.first + PAPER.depth - 1 + ticks
+        assert streams.settings.refine_every == 0  # of the scored tick nothing is remembered
+        kinds.add(batch.infos[0].kind)
+        drawn |= set(levels)
+        levels.clear()
+    assert len(kinds) > 1
+    assert len(drawn) > 2
+    assert 0.1 <= min(drawn) < max(drawn) <= 0.5
+
+
+def test_as_many_streams_repair_as_are_asked_for(make_dmd, monkeypatch):
+    objective = make_dmd(refined=0.25)
+    batch, repairing = batch_of(objective, [0]), []
+
+    def roll(streams, network, state, ticks):
+        repairing.append(streams.settings.refine_every)
+        return state
+
+    monkeypatch.setattr(Streams, "roll", roll)
+    for step in range(400):
+        objective._rolled(batch, replace(make_draws([0]), step=step))
+    assert abs(sum(repairing) / 400 - 0.25) < 5 * (0.25 * 0.75 / 400) ** 0.5  # deviations
+
+
 def test_every_level_of_the_grid_has_output_gradient(make_dmd, monkeypatch):
     """Of the steady state's queue each chunk's estimate is moved, and so is the ramp-up's."""
     windows = replace(DmdConfig().windows, start=(0.6,))
-    objective = make_dmd(reference_alone=0.0, windows=windows)
+    objective = make_dmd(reference_alone=0.0, refined=0.0, windows=windows)
     seen = {}
     forward = StreamModel.forward
 
@@ -308,6 +356,7 @@ def test_what_cannot_become_a_run_is_refused(tiny_pipeline, tmp_path, wrong):
         ({"fake_rate": 0.0}, "fake_rate is 0"),
         ({"score_levels": (0.0, 1.0)}, "score_levels is"),
         ({"reference_alone": 2.0}, "reference_alone is 2"),
+        ({"refined": -1.0}, "refined is -1"),
         ({"score_levels": (0.1,)}, "score_levels is"),
         ({"collapse": 1.0}, "collapse is 1"),
     ],

@@ -164,13 +164,19 @@ class Dmd(AudioMotion):
 
     def _rolled(self, windows: Windows, draws: Draws) -> tuple[Streams, TickCall]:
         """Streams, and their tick that is scored; the number of those before is the step's."""
+        refined = draws.of_step("refined") < self.config.refined
         lag = draw_lag(self.config, draws)
         settings = replace(self.config.stream(self.model.stream), audio_lag=lag, refine_every=0)
         streams = Streams(windows, self.model.geometry, settings, draw_seeds(draws))
-        at_start = windows.infos[0].kind is Kind.CLIP_START
-        state = streams.state(0 if at_start else self.model.geometry.depth - 1)
+        # There is nothing to repair in a ramp-up; but all processes have to make the same calls.
+        ramps_up = windows.infos[0].kind is Kind.CLIP_START and not refined
+        state = streams.state(0 if ramps_up else self.model.geometry.depth - 1)
+        low, high = self.config.tasks.refinement_levels
+        level = low + (high - low) * draws.of_step("refinement level")
+        repairing = replace(settings, refine_every=int(refined), refine_level=level)
+        rolled = replace(streams, settings=repairing)
         before = int(draws.of_step("ticks") * self.config.ticks)
-        return streams, streams.call(streams.roll(self.networks["model"], state, before))
+        return streams, streams.call(rolled.roll(self.networks["model"], state, before))
 
     def _noised(self, streams: Streams, call: TickCall, estimates: Tensor, draws: Draws) -> Buffer:
         """What the generator saw, as both scores are asked for it: at one level for all latents."""
