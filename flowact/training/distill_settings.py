@@ -156,7 +156,7 @@ class DmdConfig(StepsConfig):
         score_levels: lowest and highest noise level u of the scores, before the shift.
         normaliser: of the direction.
         health_every: steps between comparisons of the fake score with the teacher: on samples, its
-            error has to stay below the teacher's, which knows the truth alone.
+            error has to stay below the teacher's at scales of 1, which knows the truth alone.
         collapse: share of the truth's motion and variance under which samples have collapsed; 0
             never says so.
     """
@@ -172,7 +172,7 @@ class DmdConfig(StepsConfig):
     fake_rate: float = 0.2
     score_levels: tuple[float, float] = (0.02, 0.98)
     normaliser: Normaliser = Normaliser.sample
-    health_every: int = 20
+    health_every: int = 5
     collapse: float = 0.3
 
     def __post_init__(self) -> None:

@@ -285,15 +285,50 @@ def test_the_gradient_of_the_loss_is_the_direction(make_dmd, monkeypatch):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)  # rounding
 
 
-def test_the_fake_score_is_measured_against_the_teacher(make_dmd):
+def test_the_fake_score_is_measured_against_the_teacher(make_dmd, monkeypatch):
+    """On the same samples, whatever the scales that the run matches."""
     objective = make_dmd(health_every=2)
+    told, forward = [], StreamModel.forward
+
+    def watching(network, call):
+        if network is objective.networks["teacher"]:
+            told.append(call.guidance)
+        return forward(network, call)
+
+    monkeypatch.setattr(StreamModel, "forward", watching)
     parts = [
         objective.loss("fake", batch_of(objective, [0]), replace(make_draws([0]), step=step)).parts
         for step in (0, 1)
     ]
-    assert set(parts[0]) == {"error", "error_of_teacher"}
+    assert set(parts[0]) == {"error", "error_of_teacher", "error_over_teacher"}
     assert set(parts[1]) == {"error"}
     assert parts[0]["error"] > 0
+    assert parts[0]["error_over_teacher"] == parts[0]["error"] / parts[0]["error_of_teacher"]
+    assert len(told) == 1
+    assert torch.equal(told[0], torch.ones(1, 2))
+
+
+def test_a_fake_score_that_is_behind_is_said(make_dmd, caplog):
+    """Once the generator trains: until then it has been given time to learn."""
+    objective = make_dmd(health_every=1, alone=2, ticks=1)
+    fake, teacher = (objective.networks[score] for score in ("fake", "teacher"))
+    fake.load_state_dict(teacher.state_dict())
+    with torch.no_grad():
+        fake.transformer.proj_out.weight.mul_(-1)
+    batch = batch_of(objective, [0])
+
+    def said_after(steps):
+        for step in steps:
+            objective.loss("fake", batch, replace(make_draws([0]), step=step))
+        return [m for m in caplog.messages if "the fake score does not know the samples" in m]
+
+    assert not said_after(range(2))
+    assert not said_after(range(2, RECENT + 1))
+    assert len(said_after([RECENT + 1])) == 1
+    caplog.clear()
+    with torch.no_grad():
+        teacher.transformer.proj_out.weight.mul_(-10)
+    assert not said_after(range(2, 2 + RECENT))
 
 
 def test_a_collapse_is_said(make_dmd, caplog):

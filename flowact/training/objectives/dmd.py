@@ -7,7 +7,8 @@ finds it more likely than the fake score does, which learns what the generator m
 """
 
 import logging
-from collections import deque
+import math
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Self
@@ -34,7 +35,7 @@ from flowact.training.window_settings import AutoregressiveConfig
 from flowact.training.window_start import guided, guided_student, install_guided, load_start
 
 logger = logging.getLogger(__name__)
-RECENT = 20  # micro-batches of the generator over which samples are judged
+RECENT = 20  # micro-batches over which samples, and the fake score, are judged
 
 
 class Dmd(AudioMotion):
@@ -67,7 +68,7 @@ class Dmd(AudioMotion):
         self._teacher = teacher
         super().__init__(network, model, config, micro_batch, seed, made_by, weights)
         self._warmup_steps = warmup_steps
-        self._recent: dict[str, deque[float]] = {"motion": deque(), "variance": deque()}
+        self._recent: defaultdict[str, list[float]] = defaultdict(list)
 
     @classmethod
     def begin(cls, run: TrainConfig, config: AutoregressiveConfig) -> Self:
@@ -196,20 +197,25 @@ class Dmd(AudioMotion):
             "variance": estimates.var() / truth.var(),
         }
         for name, figure in figures.items():
-            recent = self._recent[name]
-            recent.append(float(figure))
-            if len(recent) == RECENT:
-                mean = sum(recent) / RECENT
-                if mean < self.config.collapse or mean * self.config.collapse > 1:
-                    logger.warning(
-                        "the generator collapses: over %d micro-batches the %s of its samples was "
-                        "%.2f of the truth's; stop, and begin again with less optimiser.lr",
-                        RECENT,
-                        name,
-                        mean,
-                    )
-                recent.clear()
+            mean = self._recent_mean(name, figure)
+            if mean < self.config.collapse or mean * self.config.collapse > 1:
+                logger.warning(
+                    "the generator collapses: over %d micro-batches the %s of its samples was "
+                    "%.2f of the truth's; stop, and begin again with less optimiser.lr",
+                    RECENT,
+                    name,
+                    mean,
+                )
         return figures
+
+    def _recent_mean(self, name: str, figure: Tensor) -> float:
+        """Of the last figures of a name, each time there are ``RECENT`` more; NaN in between."""
+        recent = self._recent[name]
+        recent.append(float(figure))
+        if len(recent) < RECENT:
+            return math.nan
+        del self._recent[name]
+        return sum(recent) / RECENT
 
     # --- the fake score -------------------------------------------------------------------------
 
@@ -222,18 +228,34 @@ class Dmd(AudioMotion):
         noise = flow.noise_from_clean(noisy.latents, estimates, flow.expand(noisy.levels))
         wanted = flow.velocity(estimates, noise)
 
-        def losses(network: nn.Module) -> Losses:
-            errors = network(noisy) - wanted
+        def losses(score: str, buffer: Buffer) -> Losses:
+            errors = self.networks[score](buffer) - wanted
             return velocity_error(
                 errors, noisy.levels, windows, Task.STREAM, self.model, self.config
             )
 
-        own = losses(self.networks["fake"])
+        own = losses("fake", noisy)
         parts = {"error": own.total.detach()}
         if draws.step % self.config.health_every == 0:
-            with torch.no_grad():  # it knows the truth; the fake score has to know samples better
-                parts["error_of_teacher"] = losses(self.networks["teacher"]).total
+            # At scales of 1 the teacher gives what it expects of the truth, sharpened by nothing.
+            plain = replace(noisy, guidance=estimates.new_ones(len(estimates), 2))
+            with torch.no_grad():
+                floor = losses("teacher", plain).total
+            parts |= {"error_of_teacher": floor, "error_over_teacher": parts["error"] / floor}
+            if draws.step >= self.config.alone:
+                self._check_fake(parts["error_over_teacher"])
         return Losses(own.total, parts)
+
+    def _check_fake(self, error_over_teacher: Tensor) -> None:
+        """Say so if it knows the samples no better than the teacher, which knows the truth."""
+        mean = self._recent_mean("error", error_over_teacher)
+        if mean >= 1:
+            logger.warning(
+                "the fake score does not know the samples: over %d micro-batches its error on them "
+                "was %.2f of the teacher's; raise dmd.every, or dmd.fake_rate",
+                RECENT,
+                mean,
+            )
 
 
 def build_dmd(config: TrainConfig) -> Dmd:
