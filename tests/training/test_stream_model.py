@@ -15,7 +15,7 @@ from flowact.streaming.state import Conditions
 from flowact.training.stream_model import RepairCall, StreamModel, Streams
 
 PAPER = Geometry()
-SETTINGS = StreamSettings(shift=2.0)
+SETTINGS = StreamSettings(shift=2.0, text_scale=2.0, audio_scale=1.5)
 # The stream keeps what memory leaves in the layers, training computes it again: two orders of
 # summation in float32, over a few layers and ticks, of values around 1.
 REORDERED = 2e-5
@@ -28,7 +28,8 @@ def folder(tmp_path):
 
 @pytest.fixture
 def network(make_transformer):
-    return StreamModel.of(make_network(make_transformer()))
+    """As the generator of DMD: it takes scales of guidance."""
+    return StreamModel.of(make_network(make_transformer(guidance_embeds=True)))
 
 
 def make_streams(folder, oldest, chunks, **settings):
@@ -48,38 +49,75 @@ def rolled(network, streams, queued, ticks):
 
 
 @torch.no_grad()
-def streamed(network, streams, ticks):
-    """The same from the clip's start by the sampler alone, as a session runs it."""
+def streamed(network, streams, ticks, forgetting):
+    """The same from the clip's start by the sampler alone, as a session runs it.
+
+    ``forgetting``, it makes anew at each tick what it could keep, as training does: its prompts,
+    and what memory leaves in the layers.
+    """
     windows = streams.windows
     sampler = StreamSampler(network.transformer, PAPER, streams.settings)
-    prompts = sorted({p for info in windows.infos for p in info.captions})
-    encoded = {
-        p: network.transformer.encode_text(network.text_encoder.encode([p])) for p in prompts
-    }
+
+    def encoded(prompts):
+        return network.transformer.encode_text(network.text_encoder.encode(prompts))
+
+    kept = {p: encoded([p]) for info in windows.infos for p in info.captions}
     # In these clips, unlike in others, the image is not the reference.
     state, made = streams.state(0), []
     for n in range(ticks):
-        indices = [*(chunk.index for chunk in state.queue), n]
-        texts = tuple(encoded[windows.infos[0].captions[i]] for i in indices)
+        told = [windows.infos[0].captions[i] for i in (*(c.index for c in state.queue), n)]
+        texts = kept
+        if forgetting:
+            distinct = list(dict.fromkeys(told))
+            anew = encoded(distinct)
+            texts = {p: anew.of(torch.tensor([at])) for at, p in enumerate(distinct)}
+            memory = state.memory
+            entries = [replace(entry, cache=None) for entry in memory.entries]
+            state = replace(state, memory=memory.with_entries(dict(enumerate(entries))))
         due = n - streams.settings.audio_lag
         audio = windows.audio[:, 3 * due : 3 * due + 3].float() if due >= 0 else None
-        made.append(sampler.tick(state, Conditions(texts, audio)))
+        made.append(sampler.tick(state, Conditions(tuple(texts[p] for p in told), audio)))
         state = made[-1].state
     return made
 
 
+@pytest.mark.parametrize("forgetting", [False, True])
+@pytest.mark.parametrize("refine_every", [0, 1])
 @pytest.mark.parametrize("update", list(Update))
 @pytest.mark.parametrize("audio_lag", [0, 2])
 @torch.no_grad()
-def test_a_rollout_is_a_stream(network, folder, update, audio_lag):
-    """Same weights, noise and conditions: the same latents, from ramp-up to long after it."""
-    streams = make_streams(folder, 0, 7, update=update, audio_lag=audio_lag)
-    mine, theirs = rolled(network, streams, 0, 7), streamed(network, streams, 7)
+def test_a_rollout_is_a_stream(network, folder, update, audio_lag, refine_every, forgetting):
+    """Same weights, scales, noise and conditions: the same latents, from ramp-up to long after it,
+    bit for bit where the stream too keeps nothing that it could make again."""
+    streams = make_streams(
+        folder, 0, 7, update=update, audio_lag=audio_lag, refine_every=refine_every
+    )
+    mine, theirs = rolled(network, streams, 0, 7), streamed(network, streams, 7, forgetting)
+    rounding = 0 if forgetting else REORDERED
+    assert [tick.refine_calls for tick in mine] == [tick.refine_calls for tick in theirs]
     for one, other in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(one.estimates, other.estimates, atol=REORDERED, rtol=REORDERED)
-        for a, b in zip(one.state.queue, other.state.queue, strict=True):
-            torch.testing.assert_close(a.latents, b.latents, atol=REORDERED, rtol=REORDERED)
-            assert torch.equal(a.noise, b.noise)
+        pairs = [(one.estimates, other.estimates)]
+        pairs += [
+            (chunk.latents, twin.latents)
+            for chunk, twin in zip(one.state.queue, other.state.queue, strict=True)
+        ]
+        pairs += [
+            (entry.latent, twin.latent)
+            for entry, twin in zip(
+                one.state.memory.entries, other.state.memory.entries, strict=True
+            )
+        ]
+        for ours, its in pairs:
+            torch.testing.assert_close(ours, its, atol=rounding, rtol=rounding)
+
+
+@torch.no_grad()
+def test_a_rollout_is_told_its_scales(network, folder):
+    """They are an input; without one the test above would hold for nothing."""
+    streams = make_streams(folder, 0, 3)
+    other = make_streams(folder, 0, 3, audio_scale=3.0)
+    one, two = (rolled(network, told, 0, 1)[0].estimates for told in (streams, other))
+    assert not torch.allclose(one, two, atol=1e-3)
 
 
 @torch.no_grad()
@@ -172,10 +210,12 @@ def test_the_clips_own_latent_is_repaired(network, folder):
     assert network.transformer.proj_out.weight.grad.abs().sum() > 0
 
 
-def test_without_guidance_passes_there_is_no_null_prompt(network, folder):
+def test_without_guidance_passes_there_is_no_null_prompt(make_transformer, folder):
     """A guided teacher makes two passes in its ticks, as in a stream."""
-    streams = make_streams(folder, 0, 3)
-    guided = make_streams(folder, 0, 3, guidance=3.0)
+    network = StreamModel.of(make_network(make_transformer()))
+    untold = {"text_scale": None, "audio_scale": None}
+    streams = make_streams(folder, 0, 3, **untold)
+    guided = make_streams(folder, 0, 3, guidance=3.0, **untold)
     with torch.no_grad():
         one, _ = network(streams.call(streams.state(0)))
         three, tick = network(guided.call(guided.state(0)))
