@@ -75,6 +75,8 @@ def memory_table(config: MemoryConfig) -> dict[str, Memory]:
 def on_each(step: StepMemory, network: nn.Module, strategy: Strategy | None, ranks: int) -> Memory:
     """What ``step`` takes on each of ``ranks`` processes that share ``network``."""
     shards = ranks if strategy is Strategy.fsdp else 1
+    # A sharded average has what is frozen of its own.
+    average = step.parameters if strategy is Strategy.fsdp else step.average
     exchange = {
         None: 0,
         Strategy.ddp: size_of(step.gradients),
@@ -84,7 +86,7 @@ def on_each(step: StepMemory, network: nn.Module, strategy: Strategy | None, ran
         parameters=size_of(step.parameters, shards),
         gradients=size_of(step.gradients, shards),
         optimiser=size_of(step.optimiser, shards),
-        average=size_of(step.average, shards),
+        average=size_of(average, shards),
         exchange=exchange,
         activations=step.activations,
     )

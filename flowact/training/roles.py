@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
@@ -25,31 +25,33 @@ def prepare(
 ) -> None:
     """Put a stage's networks on ``device`` and share them among ``ranks``, in their places.
 
-    The averages, equal to their networks, join them; what is frozen in both is one and the same.
+    The averages, equal to their networks, join them; what is frozen in both is one and the same,
+    unless it is sharded.
     """
+    sharded = ranks > 1 and strategy is Strategy.fsdp
     for role in tuple(objective.networks):
-        network = objective.networks[role].to(device)
-        trained = role in objective.trained
+        network, trained = objective.networks[role], role in objective.trained
+        if not sharded:
+            network.to(device)
         if role in objective.averaged:
             frozen = {id(p): p for p in network.parameters() if not p.requires_grad}
-            average = copy.deepcopy(network, frozen).requires_grad_(False).eval()
-            objective.networks[role + AVERAGE] = _share(average, strategy, ranks, trained=False)
+            average = copy.deepcopy(network, {} if sharded else frozen)
+            objective.networks[role + AVERAGE] = average.requires_grad_(False).eval()
+            if sharded:
+                _shard(average, device, ranks)
         if not trained:
             network.requires_grad_(False).eval()
-        objective.networks[role] = _share(network, strategy, ranks, trained)
+        if sharded:
+            _shard(network, device, ranks)
+        elif trained and ranks > 1:
+            objective.networks[role] = DistributedDataParallel(network)
 
 
-def _share(network: nn.Module, strategy: Strategy, ranks: int, trained: bool) -> nn.Module:
-    if ranks == 1:
-        return network
-    if strategy is Strategy.fsdp:
-        return _shard(network, ranks)
-    return DistributedDataParallel(network) if trained else network
+def _shard(network: nn.Module, device: torch.device, ranks: int) -> None:
+    """FSDP2, gathering one block at a time: those that diffusers' models name as repeated.
 
-
-def _shard(network: nn.Module, ranks: int) -> nn.Module:
-    """FSDP2, gathering one block at a time: those that diffusers' models name as repeated."""
-    device = next(network.parameters()).device
+    They go to ``device`` one at a time too, so that it never holds more than one whole.
+    """
     mesh = init_device_mesh(device.type, (ranks,))
     for block in repeated_blocks(network):
         # Blocks are called by other names than forward too, and gather only when told.
@@ -59,7 +61,6 @@ def _shard(network: nn.Module, ranks: int) -> nn.Module:
             if not method.startswith("_"):
                 register_fsdp_forward_method(block, method)
     fully_shard(network, mesh=mesh)
-    return network
 
 
 def repeated_blocks(network: nn.Module) -> list[nn.Module]:
@@ -83,11 +84,11 @@ def frozen_names(network: nn.Module) -> set[str]:
 
 @contextmanager
 def gradients_shared(network: nn.Module, shared: bool) -> Iterator[None]:
-    """A forward and backward after which gradients are the mean of all processes', or wait."""
-    if isinstance(network, FSDPModule):
-        network.set_requires_gradient_sync(shared)
-        yield
-    elif isinstance(network, DistributedDataParallel) and not shared:
+    """A forward and backward after which gradients are the mean of all processes', or may wait.
+
+    Those of FSDP2 never do: until they are shared, each process holds them whole.
+    """
+    if isinstance(network, DistributedDataParallel) and not shared:
         with network.no_sync():
             yield
     else:

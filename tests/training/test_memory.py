@@ -7,18 +7,26 @@ import pytest
 import torch
 import torch.distributed as dist
 from tiny import tiny_config
+from tiny_stage import Network, TinyStage
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from flowact.runs import MemoryConfig
-from flowact.training.memory import markdown, memory_table, size_of
-from flowact.training.memory_step import LiveBytes, build_network, make_windows, watch_step
-from flowact.training.settings import OptimiserConfig, OptimiserKind, TrainingPrecision
-from flowact.training.window_settings import LoraSettings
+from flowact.training import roles
+from flowact.training.memory import markdown, memory_table, on_each, size_of
+from flowact.training.memory_step import (
+    ONLY_STREAM,
+    LiveBytes,
+    build_network,
+    make_windows,
+    watch_step,
+)
+from flowact.training.objective import Draws
+from flowact.training.settings import OptimiserConfig, OptimiserKind, Strategy, TrainingPrecision
+from flowact.training.window_loss import flow_matching
+from flowact.training.window_settings import AutoregressiveConfig, LoraSettings
 
 TOKENS = 20
 # A few numbers of a window, such as positions and levels, have values in the count, and operations
@@ -93,10 +101,44 @@ def group_of_eight():
 
 
 def test_shards_are_as_large_as_those_of_fsdp(group_of_eight):
-    network = nn.Sequential(nn.Linear(3, 13), nn.LayerNorm(13), nn.Linear(13, 17))
-    expected = size_of(network.parameters(), shards=8)
-    fully_shard(network, mesh=init_device_mesh("cpu", (8,)))
-    assert size_of(p.to_local() for p in network.parameters()) == expected
+    """Those of a network, its average and its gradients, in the middle of a step too."""
+    lora = LoraSettings(rank=2)
+    network = build_network(tiny_config(), TOKENS, lora)
+    windows = make_windows(tiny_config(), 1, TOKENS)
+    step = watch_step(network, windows, tiny_config(), TrainingPrecision.fp32, OptimiserConfig())
+    counted = on_each(step, network, Strategy.fsdp, ranks=8)
+    network.zero_grad()
+    stage = TinyStage()
+    stage.networks, stage.trained, stage.averaged = {"model": network}, ("model",), {"model": 0.9}
+    roles.prepare(stage, torch.device("cpu"), Strategy.fsdp, ranks=8)
+    with roles.gradients_shared(network, shared=False):
+        draws = Draws(0, "memory", 0, (0,))
+        config = AutoregressiveConfig(tasks=ONLY_STREAM)
+        flow_matching(network, windows, draws, tiny_config(), config).total.backward()
+    average = stage.networks["model_average"]
+    assert held(network.parameters()) == counted.parameters
+    assert held(average.parameters()) == counted.average
+    assert held(p.grad for p in network.parameters() if p.requires_grad) == counted.gradients
+
+
+def held(tensors):
+    """Bytes of the shards of this process."""
+    return size_of(tensor.to_local() for tensor in tensors)
+
+
+class Heavy(Network):
+    """A network of which no device holds the whole."""
+
+    def to(self, *args, **kwargs):
+        raise AssertionError("moved as a whole")
+
+
+def test_what_is_sharded_is_not_moved_as_a_whole(group_of_eight):
+    stage = TinyStage()
+    stage.networks = {role: Heavy(role) for role in stage.networks}
+    roles.prepare(stage, torch.device("cpu"), Strategy.fsdp, ranks=8)
+    for network in stage.networks.values():
+        assert held(network.parameters()) < size_of(Network("").parameters())
 
 
 def test_buckets_of_ddp_are_as_large_as_the_gradients(group_of_eight):
