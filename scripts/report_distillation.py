@@ -7,7 +7,8 @@
 
 Prints and writes, by scale of guidance, the error of the student's velocity against two and three
 passes of its teacher; or by segment of the noise levels, that of where its one call lands against
-several of its teacher. A share of 0 is the teacher itself, 1 is to have learnt nothing.
+several of its teacher. A share of 0 is the teacher itself, 1 is to have learnt nothing; there is
+none where nothing is to be learnt, as at scales of 1.
 """
 
 from flowact.cli import main

@@ -28,13 +28,15 @@ from flowact.training.tasks import Task, clean_buffer
 from flowact.training.window_loss import stream_levels
 from flowact.training.window_start import load_start
 
+ROUNDING = 1e-9  # of two orders of summation in float32, squared, of latents around 1
+
 
 def report_distillation(config: DistillationConfig) -> dict[str, Any]:
     """Errors of the student beside what it would be to have learnt nothing; written as JSON too.
 
     A student of guidance is asked for its velocity at all scales; one of steps, where it lands from
     the beginning of each segment. 0 is the teacher, 1 is the teacher without guidance, or in one
-    step.
+    step. Which of them the student is, its teacher tells: that of steps takes scales itself.
 
     Raises:
         ValueError: weights or data do not do, or the two are not student and teacher.
@@ -44,11 +46,12 @@ def report_distillation(config: DistillationConfig) -> dict[str, Any]:
     model, taught = (read_index(Path(path))[0] for path in (config.weights, config.teacher))
     if not model.transformer.guidance_embeds:
         raise ValueError("weights: the model is not distilled; give those of experiment=guidance")
-    jumps = model.stream.micro_steps == 1
-    if jumps is not taught.transformer.guidance_embeds:
+    jumps = taught.transformer.guidance_embeds
+    if jumps and model.stream.micro_steps > 1:
         raise ValueError(
-            f"teacher={config.teacher}: weights of one step are of a teacher of experiment="
-            "guidance, and those of that stage are of stage 2"
+            f"teacher={config.teacher} is distilled for guidance, and its students make one step; "
+            f"weights={config.weights} makes {model.stream.micro_steps}: if it is of experiment="
+            "guidance, give its teacher of stage 2"
         )
     folders = tuple(map(Path, config.folders))
     device = torch.device(resolve_device(config.device))
@@ -136,10 +139,14 @@ def _square(errors: Tensor) -> Tensor:
     return errors.square().mean()
 
 
-def _share(errors: list[Tensor]) -> dict[str, float]:
-    """Of errors [2] of the student and of what has learnt nothing: means, and their ratio."""
+def _share(errors: list[Tensor]) -> dict[str, float | None]:
+    """Of errors [2] of the student and of what has learnt nothing: means, and their ratio.
+
+    None where there is nothing to learn: at scales of 1, or from a teacher of one step.
+    """
     student, nothing = torch.stack(errors).mean(dim=0).tolist()
-    return {"error": student, "error_untaught": nothing, "share": student / max(nothing, 1e-12)}
+    share = student / nothing if nothing > ROUNDING else None
+    return {"error": student, "error_untaught": nothing, "share": share}
 
 
 def table(report: dict[str, Any]) -> str:
@@ -147,5 +154,9 @@ def table(report: dict[str, Any]) -> str:
     rows = report["rows"]
     names = list(rows[0])
     lines = ["  ".join(f"{name:>14}" for name in names)]
-    lines += ["  ".join(f"{row[name]:14.4g}" for name in names) for row in rows]
+    lines += ["  ".join(_cell(row[name]) for name in names) for row in rows]
     return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return " " * 14 if value is None else f"{value:14.4g}"
