@@ -60,8 +60,8 @@ def test_a_student_of_guidance_that_has_learnt_nothing(folders):
     for pair in ((3.0, 3.0), (3.0, 1.0), (1.0, 3.0)):
         assert abs(rows[pair]["share"] - 1) < 1e-3
         assert rows[pair]["passes"] == (2 if pair == (3.0, 3.0) else 3)
-    lines = [line.split() for line in table(report).splitlines()]
-    assert [len(line) for line in lines] == [6, *(6 if row["share"] else 5 for row in rows.values())]
+    cells = [len(line.split()) for line in table(report).splitlines()]
+    assert cells == [6, *(6 if row["share"] else 5 for row in rows.values())]
 
 
 def test_the_teacher_tells_what_the_student_has_learnt(folders):
@@ -102,7 +102,7 @@ def test_jumps_by_segment(folders):
 def test_what_is_no_student_is_refused(folders):
     with pytest.raises(ValueError, match="the model is not distilled"):
         report_distillation(config_of(folders, "stage2", "stage2"))
-    with pytest.raises(ValueError, match="make one step; weights=.* makes 4: if it is of"):
+    with pytest.raises(ValueError, match=r"make one step; weights=.* makes 4: if it is of"):
         report_distillation(config_of(folders, "stage3a", "stage3a"))
     config = config_of(folders, "stage3a", "stage2")
     with pytest.raises(ValueError, match="its folder does not exist"):
