@@ -54,22 +54,27 @@ def memory_table(config: MemoryConfig) -> dict[str, Memory]:
     """Each way of sharing a network among processes, with and without gradient checkpointing."""
     rows: dict[str, Memory] = {}
     for checkpointing in (False, True):
-        with torch.device("meta"):
-            on_meta = build_network(config.model, config.text_tokens, config.lora)
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            network = on_cpu(on_meta)
-            windows = make_windows(config.model, config.micro_batch, config.text_tokens)
-        network.checkpoint_layers(checkpointing)
-        # Outside of the mode, so that what is not derived from weights or latents keeps its values:
-        # whether a mask hides anything decides which kernel runs.
-        optimiser = OptimiserConfig(kind=config.optimiser)
-        step = watch_step(network, windows, config.model, config.precision, optimiser)
+        network, step = counted_step(config, checkpointing)
         suffix = ", checkpointing" if checkpointing else ""
         rows[f"one process{suffix}"] = on_each(step, network, None, 1)
         for strategy in Strategy:
             name = f"{strategy.name} x {config.ranks}{suffix}"
             rows[name] = on_each(step, network, strategy, config.ranks)
     return rows
+
+
+def counted_step(config: MemoryConfig, checkpointing: bool) -> tuple[nn.Module, StepMemory]:
+    """A network and its step on one process, of tensors without storage."""
+    with torch.device("meta"):
+        on_meta = build_network(config.model, config.text_tokens, config.lora)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        network = on_cpu(on_meta)
+        windows = make_windows(config.model, config.micro_batch, config.text_tokens)
+    network.checkpoint_layers(checkpointing)
+    # Outside of the mode, so that what is not derived from weights or latents keeps its values:
+    # whether a mask hides anything decides which kernel runs.
+    optimiser = OptimiserConfig(kind=config.optimiser)
+    return network, watch_step(network, windows, config.model, config.precision, optimiser)
 
 
 def on_each(step: StepMemory, network: nn.Module, strategy: Strategy | None, ranks: int) -> Memory:

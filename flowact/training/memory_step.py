@@ -119,8 +119,9 @@ def make_windows(model: ModelConfig, micro_batch: int, text_tokens: int) -> Wind
         dim = model.transformer.audio_feature_dim
         return None if dim is None else torch.zeros(micro_batch, count, geometry.latent_window, dim)
 
-    # The demo's own encoder makes a token of so many bytes, of which the end is one.
-    length = BYTES_PER_TOKEN * text_tokens - 1
+    # The demo's own encoder makes a token of so many bytes, of which the end is one. What is longer
+    # it cuts, and all captions would be one.
+    length = min(BYTES_PER_TOKEN * text_tokens - 1, model.text_encoder.max_bytes)
     captions = [f"{number:0>{length}}" for number in range(micro_batch * geometry.depth)]
     infos = tuple(
         WindowInfo(

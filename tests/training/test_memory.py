@@ -13,9 +13,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import ProfilerActivity, profile
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
+from flowact.config import load_config
 from flowact.runs import MemoryConfig
 from flowact.training import roles
-from flowact.training.memory import markdown, memory_table, on_each, size_of
+from flowact.training.memory import counted_step, markdown, memory_table, on_each, size_of
 from flowact.training.memory_step import (
     ONLY_STREAM,
     LiveBytes,
@@ -53,10 +54,7 @@ def test_what_is_counted_is_what_a_real_step_allocates(kind, precision, rank):
     )
     rows = memory_table(config)
     for checkpointing in (False, True):
-        network = build_network(config.model, TOKENS, lora)
-        network.checkpoint_layers(checkpointing)
-        windows = make_windows(config.model, 2, TOKENS)
-        step = watch_step(network, windows, config.model, precision, OptimiserConfig(kind=kind))
+        step = real_step(config, checkpointing)
         counted = rows["one process, checkpointing" if checkpointing else "one process"]
         for name in ("parameters", "gradients", "optimiser", "average"):
             assert getattr(counted, name) == size_of(getattr(step, name))
@@ -68,6 +66,22 @@ def test_what_is_counted_is_what_a_real_step_allocates(kind, precision, rank):
     lines = markdown(rows).splitlines()
     assert len(lines) == 2 + len(rows)
     assert all(line.count("|") == lines[0].count("|") for line in lines)
+
+
+def real_step(config, checkpointing):
+    network = build_network(config.model, config.text_tokens, config.lora)
+    network.checkpoint_layers(checkpointing)
+    windows = make_windows(config.model, config.micro_batch, config.text_tokens)
+    optimiser = OptimiserConfig(kind=config.optimiser)
+    return watch_step(network, windows, config.model, config.precision, optimiser)
+
+
+def test_a_step_of_the_demo_allocates_what_is_counted(caplog):
+    config = load_config("memory", ["model=demo"], MemoryConfig)
+    _, counted = counted_step(config, checkpointing=False)
+    step = real_step(config, checkpointing=False)
+    assert counted.activations == pytest.approx(step.activations, abs=SMALL)
+    assert not caplog.messages  # such as of captions that are cut
 
 
 def test_the_watch_sees_what_the_allocator_gives():
