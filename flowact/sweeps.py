@@ -93,7 +93,7 @@ def sweep(config: SweepConfig) -> str:
 
 
 def _report(point: Point, config: SweepConfig) -> dict[str, Any]:
-    settings = [f"{name}={value}" for name, value in zip(config.names, point, strict=True)]
+    settings = _telling(config.names, point)
     scores = Path(config.output) / f"{' '.join(settings)}.json"
     if not scores.is_file():
         words = [f"weights={config.weights}", "suite=actors", "columns=[model]"]
@@ -103,6 +103,14 @@ def _report(point: Point, config: SweepConfig) -> dict[str, Any]:
         run_script("evaluate.py", words)
     report: dict[str, Any] = json.loads(scores.read_text())
     return report
+
+
+def _telling(names: Sequence[str], point: Point) -> list[str]:
+    """The ``NAME=VALUE`` that make a stream: one that repairs nothing has no level for it."""
+    values = dict(zip(names, point, strict=True))
+    if values.get("refine_every") == "0":
+        values.pop("refine_level", None)
+    return [f"{name}={value}" for name, value in values.items()]
 
 
 def _score(report: dict[str, Any], metric: str) -> Estimate | None:

@@ -1,6 +1,7 @@
 """Every combination of settings is streamed once, and told."""
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -45,6 +46,34 @@ def test_every_point_is_streamed_once_and_told(weights, tmp_path):
     with pytest.raises(ValueError, match=r"was made with weights_are \w+; name another output"):
         sweep(load_config("sweep", words, SweepConfig))
     assert before == {path: path.stat().st_mtime_ns for path in output.glob("audio_lag=*.json")}
+
+
+def test_streams_that_repair_nothing_are_one(weights, tmp_path, monkeypatch):
+    """Whatever the level of the repairs that they do not make; each point is told all the same."""
+    streamed = []
+
+    def run(_script, words):
+        given = dict(word.split("=", 1) for word in words)
+        streamed.append({name: v for name, v in given.items() if name.startswith("stream.")})
+        score = {"mean": len(streamed), "low": 0.0, "high": 9.0, "n": 2}
+        report = {"scores": dict.fromkeys(METRICS, score), "last_minute_and_first": {}}
+        Path(given["output"]).write_text(json.dumps(report))
+
+    monkeypatch.setattr("flowact.sweeps.run_script", run)
+    output, over = str(tmp_path / "sweep"), ("refine_every=0,8", "refine_level=0.1,0.5")
+    text = sweep(SweepConfig(weights=str(weights), output=output, over=over))
+    assert streamed == [
+        {"stream.refine_every": "0"},
+        {"stream.refine_every": "8", "stream.refine_level": "0.1"},
+        {"stream.refine_every": "8", "stream.refine_level": "0.5"},
+    ]
+    rows = [[cell.split()[0] for cell in line.split("|")[1:4]] for line in text.splitlines()[4:]]
+    assert rows == [
+        ["0", "0.1", "1.000"],
+        ["0", "0.5", "1.000"],
+        ["8", "0.1", "2.000"],
+        ["8", "0.5", "3.000"],
+    ]
 
 
 def test_points_that_are_no_settings_are_found_before_any_is_streamed(weights, tmp_path):
