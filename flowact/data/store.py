@@ -9,6 +9,7 @@ it holds are removed, so that a kill at any moment loses nothing.
 import hashlib
 import json
 import os
+import shutil
 from collections import OrderedDict
 from collections.abc import Callable, KeysView, Mapping
 from contextlib import suppress
@@ -127,6 +128,18 @@ class CacheWriter:
         aside.replace(path)
 
 
+def remove_other_caches(cache: Path) -> None:
+    """Remove those of the same folder and kind as ``cache``; several ranks may do so side by side.
+
+    What a kill leaves of one is no cache any more, and goes the next time.
+    """
+    kind, _, key = cache.name.rpartition("-")
+    for other in cache.parent.glob(f"{kind}-{'[0-9a-f]' * len(key)}"):
+        if other != cache:
+            (other / META).unlink(missing_ok=True)
+            shutil.rmtree(other, ignore_errors=True)  # another rank may be at it
+
+
 class CacheReader:
     """Reads slices of a cache. It may be forked, pickled, and used in DataLoader workers.
 
@@ -192,9 +205,8 @@ class CacheReader:
                 # Of every tensor that it gives, safetensors keeps some bytes for ever.
                 self._open[path] = cache(_opened(path).get_tensor)
             except FileNotFoundError as error:
-                raise ValueError(
-                    f"{path}: is gone; start again once scripts/preprocess.py has ended"
-                ) from error
+                script = _script(path.parent.name.partition("-")[0])
+                raise ValueError(f"{path}: is gone; start again once {script} has ended") from error
             if len(self._open) > MAX_OPEN_FILES:
                 self._open.popitem(last=False)
         self._open.move_to_end(path)
@@ -252,7 +264,10 @@ def _find_cache(folder: Path, kind: str, made_by: Mapping[str, Any] | None) -> P
     names = ", ".join(path.name for path in found)
     if made_by is None:
         if len(found) > 1:
-            raise ValueError(f"{folder}: has several caches of {kind}, {names}; keep one of them")
+            mend = "keep one of them"
+            if kind == "generated":
+                mend += f", or let {_script(kind)} end, which does"
+            raise ValueError(f"{folder}: has several caches of {kind}, {names}; {mend}")
         return found[0]
     wanted = folder / f"{kind}-{cache_key(made_by)}"
     if wanted not in found:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from flowact.data.data_folder import DataFolder, Windows
 from flowact.data.encoders import STORED
-from flowact.data.store import CacheReader, CacheWriter
+from flowact.data.store import CacheReader, CacheWriter, remove_other_caches
 from flowact.data.window_dataset import WindowDataset
 from flowact.data.windows import Choice, WindowsConfig
 from flowact.diffusion import flow
@@ -93,7 +93,8 @@ def with_generated_memory(
 def generate_latents(config: GenerateLatentsConfig) -> None:
     """Store the generated latents of each clip of ``config.folders``, [C, stream latents, H, W].
 
-    A run that was stopped goes on where it was; several processes share the clips.
+    A run that was stopped goes on where it was; several processes share the clips. Once a folder
+    has those of all clips, what it had before, by other settings or weights, is removed.
 
     Raises:
         ValueError: the weights or a folder will not do.
@@ -126,6 +127,8 @@ def generate_latents(config: GenerateLatentsConfig) -> None:
                 latents = generated_clip(network, start.model, folder, clip, config)
                 writer.add(id, {"latents": latents.to("cpu", STORED)})
         writer.close()
+        if {clip.id for clip in folder.clips} <= CacheReader(path, KIND, made_by).ids:
+            remove_other_caches(writer.folder)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Training remembers what a model made of the clips, and all else stays true."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -92,17 +93,21 @@ def test_truth_is_noised_and_denoised_under_memory(make_transformer, tmp_path, a
     torch.testing.assert_close(made, torch.cat(expected, dim=1), atol=1e-5, rtol=1e-5)
 
 
-def test_from_weights_to_a_loss(tiny_pipeline, tmp_path):
-    """Stage 1's model makes latents, and stage 1 goes on with them."""
+@pytest.fixture
+def asked(tiny_pipeline, tmp_path):
+    """What is asked of ``generate_latents``: two clips of an untrained model."""
     weights = tmp_path / "weights"
     tiny_pipeline.save_pretrained(weights)
     encoders = load_encoders(tiny_config(), str(weights), 0, torch.float32, "cpu")
     made_by = {kind: encoders.made_by(kind) for kind in ("latents", "features")}
     path = make_clips(tmp_path / "data", [5, 6], encoders.config.geometry, made_by=made_by)
-    config = GenerateLatentsConfig(
-        weights=str(weights), folders=(str(path),), steps=2, device="cpu"
-    )
-    generate_latents(config)
+    return GenerateLatentsConfig(weights=str(weights), folders=(str(path),), steps=2, device="cpu")
+
+
+def test_from_weights_to_a_loss(asked, tmp_path):
+    """Stage 1's model makes latents, and stage 1 goes on with them."""
+    path = tmp_path / "data"
+    generate_latents(asked)
     cache = CacheReader(path, "generated")
     assert cache.ids == {"clip0", "clip1"}
     assert cache.shape("clip1", "latents") == (4, 6 * 3, 4, 6)
@@ -112,7 +117,7 @@ def test_from_weights_to_a_loss(tiny_pipeline, tmp_path):
     train = TrainConfig(
         model=tiny_config(),
         stage="autoregressive",
-        weights=str(weights),
+        weights=asked.weights,
         output=str(tmp_path / "run"),
         autoregressive=stage,
     )
@@ -120,9 +125,34 @@ def test_from_weights_to_a_loss(tiny_pipeline, tmp_path):
     assert isinstance(objective.dataset, GeneratedMemory)
     losses = objective.loss("model", objective.collate([objective.dataset[0]]), make_draws([0]))
     assert torch.isfinite(losses.total)
-    generate_latents(replace(config, steps=3))
-    with pytest.raises(ValueError, match="has several caches of generated"):
-        build_autoregressive(train)
+
+
+def test_what_is_made_anew_replaces_the_old_once_it_is_whole(asked, tmp_path, monkeypatch):
+    """By two ranks; the first dies once when it removes the old, which is no cache any more."""
+    path = tmp_path / "data"
+    generate_latents(asked)
+    old = CacheReader(path, "generated")
+    (path / "generated-mine").mkdir()  # is none
+    anew = replace(asked, steps=1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    def rank(number):
+        monkeypatch.setenv("RANK", str(number))
+        generate_latents(anew)
+
+    rank(1)
+    assert CacheReader(path, "generated", old.made_by).ids == {"clip0", "clip1"}
+    with pytest.raises(ValueError, match=r"several caches .*, or let scripts/make_generated_lat"):
+        CacheReader(path, "generated")
+    with monkeypatch.context() as dying:
+        dying.setattr("shutil.rmtree", lambda *_, **__: sys.exit())
+        with pytest.raises(SystemExit):
+            rank(0)
+    new = CacheReader(path, "generated")
+    assert new.made_by == old.made_by | {"steps": 1}
+    assert new.ids == {"clip0", "clip1"}
+    rank(0)
+    assert set(path.glob("generated-*")) == {new.folder, path / "generated-mine"}
 
 
 def test_latents_that_do_not_belong_there_are_refused(tmp_path):
