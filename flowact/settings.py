@@ -218,6 +218,7 @@ class TransformerConfig:
     audio_every: int = 1
     guidance_embeds: bool = False
     predicts: str = "velocity"
+    reference_below: bool = False
 
     def __post_init__(self) -> None:
         _check_sizes(self, "model.transformer")

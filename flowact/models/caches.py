@@ -117,6 +117,8 @@ class StreamInputs:
         audio: features around each latent, [B, F, audio_window, audio_feature_dim]; zero features
             are null audio. None skips the adapter.
         guidance: text and audio scales [B, 2], for a model with ``guidance_embeds``.
+        reference: the reference latent [B, C, 1, H, W], for a model with ``reference_below``; None
+            is a stream without one.
     """
 
     latents: Tensor
@@ -126,3 +128,4 @@ class StreamInputs:
     text_of_latent: Sequence[int]
     audio: Tensor | None = None
     guidance: Tensor | None = None
+    reference: Tensor | None = None

@@ -65,6 +65,9 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             from which the velocity follows (Li and He, arXiv 2511.13720). Where a token has many
             numbers for the layers' channels, they cannot carry its noise, which a velocity is made
             of, and what they do not take away stays in the picture.
+        reference_below: each cell of the stream is told what the reference has in its place, so
+            that what does not move need not be found by attention, whose places small models
+            confuse.
 
     Raises:
         ValueError: a setting is unknown or does not fit another.
@@ -104,6 +107,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         audio_every: int = 1,
         guidance_embeds: bool = False,
         predicts: str = "velocity",
+        reference_below: bool = False,
     ) -> None:
         super().__init__()
         names = (f.name for f in dataclasses.fields(TransformerConfig))
@@ -111,6 +115,11 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         dim = num_attention_heads * attention_head_dim
         patch = (1, patch_size, patch_size)
         self.x_embedder = HunyuanVideo15PatchEmbed(patch, in_channels, dim)
+        self.reference_embedder = None
+        if reference_below:
+            self.reference_embedder = HunyuanVideo15PatchEmbed(patch, out_channels, dim)
+            nn.init.zeros_(self.reference_embedder.proj.weight)
+            nn.init.zeros_(self.reference_embedder.proj.bias)
         self.context_embedder = HunyuanVideo15TokenRefiner(
             text_embed_dim, num_attention_heads, attention_head_dim, num_layers=num_refiner_layers
         )
@@ -286,7 +295,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self._check_whole()
         positions = torch.arange(hidden_states.shape[2], device=hidden_states.device)
         time = timestep if timestep.ndim == 2 else timestep[:, None].expand(-1, len(positions))
-        sequence = self._embedded(hidden_states, time, positions, 0, audio, guidance)
+        sequence = self._embedded(hidden_states, time, positions, 0, audio, guidance, None)
         same = self.config.text_level == "same"
         text_time = timestep if same else timestep.new_zeros(len(timestep))
         tokens, mask = self._text_tokens(text, text_time)
@@ -376,6 +385,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             context,
             None if stream is None else stream.audio,
             None if stream is None else stream.guidance,
+            None if stream is None else stream.reference,
         )
 
     def _embedded(
@@ -386,6 +396,7 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         context: int,
         audio: Tensor | None,
         guidance: Tensor | None,
+        reference: Tensor | None,
     ) -> VideoSequence:
         """Channels [B, in_channels, F, H, W] and times [B, F] as tokens of the first layer."""
         patch = self.config.patch_size
@@ -394,8 +405,12 @@ class FlowActTransformer3DModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         audio_tokens = None
         if audio is not None and self.audio_projector is not None:
             audio_tokens = self.audio_projector(audio)[:, share.streamed]
+        tokens = self.x_embedder(packed).unflatten(1, (packed.shape[2], -1))
+        if reference is not None and self.reference_embedder is not None:
+            told = tokens[:, context:] + self.reference_embedder(reference)[:, None]
+            tokens = torch.cat((tokens[:, :context], told), dim=1)
         return VideoSequence(
-            share.tokens(self.x_embedder(packed).unflatten(1, (packed.shape[2], -1))),
+            share.tokens(tokens),
             share.latents(self._video_time(time, guidance, context)),
             (rows, columns),
             audio_tokens,

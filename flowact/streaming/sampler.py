@@ -34,6 +34,7 @@ class Context:
         entries: the latents, in the order of ``Geometry.slots``.
         placed: those that were encoded before, in their slots; None if none was.
         new: the others and their positions, to be encoded by the next call; None if there are none.
+        reference: the latent [B, C, 1, H, W] of the reference; None if it is not seen.
         cache: what the new ones left when they were encoded; it is put in place only for a further
             call, which a distilled model does not make.
     """
@@ -41,6 +42,7 @@ class Context:
     entries: tuple[MemoryLatent, ...]
     placed: PlacedContext | None
     new: tuple[Tensor, Tensor] | None
+    reference: Tensor | None
     cache: ContextCache | None = None
 
 
@@ -230,6 +232,7 @@ class StreamSampler:
             [next(i for i, d in enumerate(distinct) if d is text) for text in texts],
             None if audio is None else audio.to(self.model.dtype),
             self._scales(x),
+            None if context.reference is None else context.reference.to(self.model.dtype),
         )
         context = self._placed(context)
         if context.new is None:
@@ -281,11 +284,14 @@ class StreamSampler:
             joined = ContextCache.join([cache for cache, _ in kept])
             positions = self._positions([slot for _, slot in kept], device)
             placed = self.model.place_context(joined, positions)
+        reference = memory.reference.latent if 0 in places else None
         if not new:
-            return Context(tuple(entry for entry, _ in entries), placed, None)
+            return Context(tuple(entry for entry, _ in entries), placed, None, reference)
         latents = torch.cat([latent for latent, _ in new], dim=2).to(self.model.dtype)
         positions = self._positions([slot for _, slot in new], device)
-        return Context(tuple(entry for entry, _ in entries), placed, (latents, positions))
+        return Context(
+            tuple(entry for entry, _ in entries), placed, (latents, positions), reference
+        )
 
     def _encoded(self, context: Context, cache: ContextCache) -> Context:
         """``context`` once the cache of its new latents is there.
@@ -304,7 +310,7 @@ class StreamSampler:
         if context.new is None or context.cache is None:
             return context
         placed = self.model.place_context(context.cache, context.new[1]).after(context.placed)
-        return Context(context.entries, placed, None)
+        return replace(context, placed=placed, new=None, cache=None)
 
     def _remember(self, memory: Memory, chunk: QueuedChunk) -> Memory:
         newest = MemoryLatent(

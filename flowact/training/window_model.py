@@ -24,7 +24,7 @@ class Buffer:
         latents: to be denoised, [B, C, F, H, W].
         levels: their noise levels, [B, F]; zero while they are clean.
         slots: of these latents.
-        context: reference and memory, [B, C, S, H, W].
+        context: the reference, then memory, [B, C, S, H, W].
         context_slots: theirs.
         captions: of each latent, F for each sample.
         audio: features of each latent, [B, F, window, D]; None skips the adapter.
@@ -116,6 +116,7 @@ class WindowModel(nn.Module):
             text_of_latent,
             None if buffer.audio is None else buffer.audio.to(dtype),
             buffer.guidance,
+            buffer.context[:, :, :1].to(dtype),
         )
         positions = self._positions(buffer.context_slots, buffer.latents.device)
         context = (buffer.context.to(dtype), positions)

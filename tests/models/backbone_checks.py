@@ -27,6 +27,7 @@ class Call:
     stream_slots: tuple[int, ...] = (13, 14, 15, 16)
     audio: Tensor | None = None
     guidance: Tensor | None = None
+    reference: Tensor | None = None
 
     @classmethod
     def draw(
@@ -60,6 +61,7 @@ class Call:
             self.text_of_latent,
             self.audio,
             self.guidance,
+            self.reference,
         )
 
     def velocity(self, model: FlowActTransformer3DModel) -> Tensor:

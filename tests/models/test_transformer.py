@@ -176,6 +176,33 @@ def test_a_fresh_guidance_embedding_changes_nothing(make_transformer, call):
         assert torch.equal(guided, call.velocity(plain))
 
 
+def test_a_fresh_reference_below_changes_nothing(make_transformer, call):
+    plain = make_transformer()
+    fresh = extended(plain, reference_below=True)
+    with torch.no_grad():
+        told = replace(call, reference=call.context[:, :, :1]).velocity(fresh)
+        assert torch.equal(told, call.velocity(plain))
+
+
+def test_each_cell_of_the_stream_is_told_what_lies_below_it(make_transformer, call):
+    """Where layers look across no places, a cell that differs is noticed above it alone."""
+    own_place = {"layer_pattern": ("temporal",), "temporal_windows": (4, 6)}
+    model = make_transformer(reference_below=True, **own_place)
+    reference = call.context[:, :, :1]
+    other = reference.clone()
+    other[..., 2, 3] += 1
+    with torch.no_grad():
+        texts, context = call.encode(model)
+        without, told, differently = (
+            replace(call, reference=below).denoise(model, texts, context)
+            for below in (None, reference, other)
+        )
+    assert ((told - without).abs().amin(dim=(0, 1)) > 0).all()
+    changed = (told != differently).any(dim=1)[0]
+    assert changed[:, 2, 3].all()
+    assert changed.sum() == len(changed)
+
+
 def test_guidance_is_told_to_the_stream_alone(make_transformer, call):
     model = make_transformer(guidance_embeds=True)
     scales = [(4.0, 2.0), (5.0, 2.0), (4.0, 3.0)]

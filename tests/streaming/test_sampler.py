@@ -29,7 +29,7 @@ class Stream:
         self, make_transformer, make_text, geometry=PAPER, batch=1, model=None, **settings
     ):
         self.geometry = geometry
-        self.model = model or make_transformer()
+        self.model = model or make_transformer(reference_below=True)
         self.sampler = StreamSampler(self.model, geometry, StreamSettings(**settings))
         with torch.no_grad():
             self.texts = [
@@ -138,7 +138,9 @@ def unrolled(stream, ticks, update, micro_steps):
             then = [levels.at(n - c, step + 1) for c in queue]
             level = torch.tensor([[s for s in now for _ in range(size)]])
             latents = torch.cat([x[c] for c in queue], dim=2)
-            inputs = StreamInputs(latents, level, positions, texts, range(len(texts)), audio)
+            inputs = StreamInputs(
+                latents, level, positions, texts, range(len(texts)), audio, reference=image
+            )
             v = model.denoise(inputs, context).split(size, dim=2)
             for c, part, s, target in zip(queue, v, now, then, strict=True):
                 if update is Update.euler:
@@ -295,6 +297,7 @@ def test_refinement_is_a_call_of_its_own(make_stream, make_transformer, context)
             [stream.prompt(chunk.index)],
             [0],
             stream.audio(chunk.index)[:, -1:],
+            reference=memory.reference.latent,
         )
         v = model.denoise(inputs, model.place_context(context, torch.tensor(anchors)))
     torch.testing.assert_close(

@@ -28,8 +28,10 @@ def folder(tmp_path):
 
 @pytest.fixture
 def network(make_transformer):
-    """As the generator of DMD: it takes scales of guidance."""
-    return StreamModel.of(make_network(make_transformer(guidance_embeds=True)))
+    """As the demo's generator of DMD: it takes scales of guidance, and the reference below."""
+    return StreamModel.of(
+        make_network(make_transformer(guidance_embeds=True, reference_below=True))
+    )
 
 
 def make_streams(folder, oldest, chunks, **settings):
