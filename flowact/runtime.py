@@ -1,6 +1,5 @@
 """Which machine a run is on, in which precision, and with which weights."""
 
-import dataclasses
 import hashlib
 import logging
 import os
@@ -91,20 +90,19 @@ def shared_pipeline(config: StreamConfig) -> Iterator[tuple[FlowActPipeline, Ran
             )
         yield load_pipeline(config), None
         return
-    if config.device == "auto" and torch.cuda.is_available():
-        config = dataclasses.replace(config, device=f"cuda:{local_rank()}")
     with joined(torch.device(resolve_device(config.device))) as ranks:
         yield load_pipeline(config, ranks), ranks
 
 
 def resolve_device(name: str) -> str:
-    """``auto`` is the first GPU, or the CPU.
+    """``auto`` is a GPU for each process of this machine, as far as there are, or the CPU.
 
     Raises:
         ValueError: the device is unknown or not there.
     """
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        count = torch.cuda.device_count()  # of those that this process sees: maybe its own alone
+        return f"cuda:{local_rank() % count}" if count else "cpu"
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or not (index or "0").isdigit():
         raise ValueError(f"device={name} is unknown; give auto, cpu, cuda or cuda:N")
