@@ -19,7 +19,7 @@ from flowact.settings import AudioEncoderKind, ModelConfig, TextEncoderKind, Tra
 
 # Parameters of the backbone without its audio adapter, of the adapter, and of the autoencoder.
 SIZES = {
-    "demo": (9_335_376, 3_051_680, 1_528_804),
+    "demo": (9_349_936, 3_051_680, 1_528_804),
     "small": (141_403_296, 10_573_056, 24_113_484),
     "hunyuan15": (8_326_608_160, 370_652_416, 1_260_634_115),
     "hunyuan15_decoupled": (6_287_340_064, 370_652_416, 1_260_634_115),
