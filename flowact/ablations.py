@@ -1,24 +1,26 @@
 """The paper's parts, one left out at a time: each row is a run of the project's own scripts.
 
-Rows that only stream use the weights of a whole demo. Rows that train share a beginning, a number
-of steps and a baseline.
+Rows that only stream are of a whole demo's stages, or of weights without one part or another. Rows
+that train go on from a stage, and tell for how long; each is to be read beside its baseline.
 """
 
 import json
 import shutil
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from flowact.data.claim import MADE_BY, claim
-from flowact.evaluation.statistics import interval
+from flowact.evaluation.statistics import Estimate, interval
 from flowact.geometry import Geometry
+from flowact.index import pipeline_hash
 from flowact.settings import StreamSettings
 from flowact.subruns import SCRIPTS, run_script
 
 TEACHER = ("stream.micro_steps=4", "stream.guidance=2")
-SHIPPED = "shipped"  # instead of a stage's name
-FREE = ("row", "output", "launch")  # what a row may be gone on with changed
+SHIPPED, BEGUN = "shipped", "begun"  # instead of a stage's name: what the run names
+DEMO = Path(__file__).parent / "assets" / "demo"
 SEED = 920_000  # of the actors that are streamed
 METRICS = (
     "lip_sync_r",
@@ -29,26 +31,34 @@ METRICS = (
     "seam_change",
 )
 
+# By what a row is, how it was trained and its evaluations of a chunk: its scores.
+Done = dict[tuple[str, str, str], dict[str, Estimate]]
+
 
 @dataclass(kw_only=True)
 class AblateConfig:
     """One row of the ablations, or all of them.
 
     Attributes:
+        output: a folder for the runs, the table and its plot; what is done is not done again.
         row: its name, or all, or none, which makes the table of those that are done; or stream,
-            all that train nothing.
-        demo: what scripts/train_demo.sh wrote.
-        output: a folder for the runs and the table; what is done in it is not done again.
-        shipped: the stage whose weights are streamed without one part or another.
+            all that train nothing: without a demo those of the shipped weights.
+        demo: what scripts/train_demo.sh wrote, for rows of its stages.
+        data: folders that it was trained on; none is its own data-*.
+        shipped: a folder of weights, which are streamed without one part or another.
+        begun: the stage whose weights rows of stage 2 train on; stage2a of a demo that itself went
+            on from trained weights.
         steps: of rows that train, in place of stage 2's; distilled ones take as many.
-        clips, seconds, seed: of the actors that are streamed.
+        clips, seconds, seed: of the actors that are streamed, the same in all rows.
         launch: a file of configs/accelerate, for training.
     """
 
-    demo: str
     output: str
     row: str = "all"
-    shipped: str = "stage3c"
+    demo: str | None = None
+    data: tuple[str, ...] = ()
+    shipped: str = str(DEMO)
+    begun: str = "stage1a"
     steps: int = 500
     clips: int = 20
     seconds: float = 20.0
@@ -64,6 +74,22 @@ class AblateConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
         if not self.seconds >= 1:
             raise ValueError(f"seconds is {self.seconds}; it must be 1 or more")
+        if self.demo is None and any(row.weights != SHIPPED for row in self.rows.values()):
+            raise ValueError(
+                f"demo is missing, and row={self.row} is of its stages; give demo=DIR, or "
+                "row=stream for those of the shipped weights"
+            )
+
+    @property
+    def rows(self) -> dict[str, "Row"]:
+        """Those that are asked for."""
+
+        def asked(name: str, row: Row) -> bool:
+            if self.row == "stream":
+                return row.experiment is None and (self.demo is not None or row.weights == SHIPPED)
+            return self.row in ("all", name)
+
+        return {name: row for name, row in ROWS.items() if asked(name, row)}
 
 
 @dataclass(frozen=True)
@@ -72,7 +98,7 @@ class Row:
 
     Attributes:
         says: what it is.
-        weights: of the demo, which are streamed, or trained on.
+        weights: which are streamed, or trained on: a stage of the demo, or what the run names.
         stream: words for scripts/evaluate.py.
         experiment: that it trains; None only streams.
         train: words for it.
@@ -92,14 +118,16 @@ def _without(part: str) -> tuple[str, ...]:
     return (f"stream.memory=[{','.join(kept)}]",)
 
 
-# On weights that have remembered nothing generated yet; what they remember was made by stage 2a's.
-_STAGE2 = Row("stage 2", "stage1a", TEACHER, "audio_motion")
+# On weights that have remembered nothing generated yet, if they are stage 1a's; what they remember
+# was made by stage 2a's.
+_STAGE2 = Row("stage 2", BEGUN, TEACHER, "audio_motion")
 _DMD = Row("distribution matching", "stage3b", (), "dmd")
 ROWS = {
     "teacher": Row("teacher", "stage2", TEACHER),
     "guidance": Row("after guidance distillation", "stage3a"),
     "steps": Row("after step distillation", "stage3b"),
     "dmd": Row("after distribution matching", "stage3c"),
+    "shipped": Row("shipped, all parts", SHIPPED),
     "refinement": Row("memory refined every 8 chunks", SHIPPED, ("stream.refine_every=8",)),
     "without_reference": Row("without the reference", SHIPPED, _without("reference")),
     "without_long_term": Row("without long-term memory", SHIPPED, _without("long_term")),
@@ -127,61 +155,122 @@ ROWS = {
 
 
 def ablate(config: AblateConfig) -> str:
-    """Do the rows that are asked for; the table, in Markdown, of all that are done.
+    """Do the rows that are asked for; the table of all that are done, in Markdown, which is written
+    beside its plot.
 
     Raises:
-        ValueError: the demo lacks weights, or a script has ended with an error.
+        ValueError: there are no such weights or data, the output's folder or a row in it was made
+            otherwise, or a script has ended with an error.
     """
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    for name, row in ROWS.items():
-        if config.row in ("all", name) or (config.row == "stream" and row.experiment is None):
-            _do(name, row, config)
-    text = table(output)
+    if config.rows:
+        claim(output, {name: getattr(config, name) for name in ("clips", "seconds", "seed")})
+    for name, row in config.rows.items():
+        _do(output / name, row, config)
+    done = _done(output)
+    text = table(done)
     (output / "table.md").write_text(text)
+    draw(done, output / "ablations.png")
     return text
 
 
-def table(output: Path) -> str:
-    """Of the rows that are done in ``output``, with 95 % intervals."""
-    names = " | ".join(f"`{name}`" for name in METRICS)
-    lines = [f"| | trained for it | calls a chunk | {names} |", "|---" * (3 + len(METRICS)) + "|"]
+def _done(output: Path) -> Done:
+    """The rows that are done in ``output``."""
+    done: Done = {}
     for name, row in ROWS.items():
         path = output / name / "scores.json"
         if path.is_file():
             report = json.loads(path.read_text())
             told = json.loads((output / name / MADE_BY).read_text())
-            trained = f"{told['steps']} steps" if row.experiment else ""
-            cells = [interval(report["scores"].get(metric)) for metric in METRICS]
-            lines.append(f"| {row.says} | {trained} | {_calls(report)} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+            trained = f"{told['steps']} steps on {told['begun']}" if row.experiment else ""
+            done[row.says, trained, str(_nfe(report))] = report["scores"]
+    return done
 
 
-def _calls(report: dict[str, Any]) -> int:
-    """In all of a chunk's life."""
+def _nfe(report: dict[str, Any]) -> int:
+    """Network evaluations of a chunk, in all of its life in a queue of the paper's depth."""
     known = {f.name for f in fields(StreamSettings)} - {"update", "memory"}
     stream = report["made_by"]["streamed"]["stream"]
     settings = StreamSettings(**{name: stream[name] for name in known})
     return Geometry().depth * settings.micro_steps * settings.passes
 
 
-def _do(name: str, row: Row, config: AblateConfig) -> None:
+def table(done: Done) -> str:
+    """A line for each row, with 95 % intervals."""
+    heads = ["", "trained for it", "`nfe`", *(f"`{metric}`" for metric in METRICS)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row, scores in done.items():
+        cells = [*row, *(interval(scores.get(metric)) for metric in METRICS)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(done: Done, output: Path) -> None:
+    """A panel for each metric: a bar for each row, with its interval."""
+    from matplotlib.figure import Figure  # takes a while; every command imports this file
+
+    figure = Figure((13, 2 + 0.5 * len(done)), layout="constrained")
+    panels = figure.subplots(2, 3, sharey=True)
+    for axes, metric in zip(panels.flat, METRICS, strict=True):
+        shown = {n: s[metric] for n, s in enumerate(done.values()) if metric in s}
+        means = [score["mean"] for score in shown.values()]
+        axes.barh(list(shown), means, xerr=whiskers(shown.values()), capsize=3, alpha=0.6)
+        axes.set_title(metric)
+        axes.set_yticks(
+            range(len(done)), [f"{says}\n{trained}".strip() for says, trained, _ in done]
+        )
+    axes.invert_yaxis()  # of all, which share it: in the order of the table
+    figure.savefig(output, dpi=110)
+
+
+def whiskers(scores: Iterable[Estimate]) -> list[list[float]]:
+    """How far intervals reach below and above their means, as plots take it."""
+    reach = [(score["mean"] - score["low"], score["high"] - score["mean"]) for score in scores]
+    return [[below for below, _ in reach], [above for _, above in reach]]
+
+
+def _do(folder: Path, row: Row, config: AblateConfig) -> None:
     """Train if it has to, and stream; what is done already is not done again."""
-    folder, demo = Path(config.output) / name, Path(config.demo)
-    scores = folder / "scores.json"
-    told = {name: value for name, value in asdict(config).items() if name not in FREE}
+    scores, weights = folder / "scores.json", _weights(row, config)
+    told: dict[str, Any] = {"weights_are": pipeline_hash(weights)}
+    if row.experiment is not None:
+        told |= {"begun": weights.stem, "steps": config.steps, "data": _data(config)}
     claim(folder, told)
     if scores.is_file():
         return
-    stage = config.shipped if row.weights == SHIPPED else row.weights
-    weights = demo / f"{stage}.weights"
-    if not weights.is_dir():
-        raise ValueError(f"demo={demo}: has no {weights.name}; run scripts/train_demo.sh")
     if row.experiment is not None:
         weights = _trained(folder, weights, row, config)
     words = [f"weights={weights}", "suite=actors", "columns=[model]", f"output={scores}"]
     words += [f"clips={config.clips}", f"seconds={config.seconds}", f"seed={config.seed}"]
     run_script("evaluate.py", [*words, *row.stream])
+
+
+def _weights(row: Row, config: AblateConfig) -> Path:
+    """Those that ``row`` streams, or trains on."""
+    if row.weights == SHIPPED:
+        weights = Path(config.shipped)
+        if not weights.is_dir():
+            raise ValueError(f"shipped={weights}: there is no such folder; give one of weights")
+        return weights
+    return _stage(config.begun if row.weights == BEGUN else row.weights, config)
+
+
+def _stage(stage: str, config: AblateConfig) -> Path:
+    """The weights of a stage of the demo."""
+    weights = Path(config.demo or "") / f"{stage}.weights"
+    if not weights.is_dir():
+        raise ValueError(f"demo={config.demo}: has no {weights.name}; run scripts/train_demo.sh")
+    return weights
+
+
+def _data(config: AblateConfig) -> list[str]:
+    """Folders that training rows see."""
+    own = sorted(str(path) for path in Path(config.demo or "").glob("data-*"))
+    folders = list(config.data) or own
+    if not folders:
+        raise ValueError(f"demo={config.demo}: has no data-*; give data=[DIR], what it was made of")
+    return folders
 
 
 def _trained(folder: Path, start: Path, row: Row, config: AblateConfig) -> Path:
@@ -192,13 +281,13 @@ def _trained(folder: Path, start: Path, row: Row, config: AblateConfig) -> Path:
     if row.attention != "fake_causal":
         start = _with_attention(start, folder / "start", row.attention)
     assert row.experiment is not None
-    data = ",".join(str(path) for path in sorted(Path(config.demo).glob("data-*")))
     words = [f"experiment={row.experiment}", f"output={folder / 'run'}", f"weights={start}"]
-    words += [f"{row.experiment}.folders=[{data}]", "log.preview_every=null", *row.train]
+    words += [f"{row.experiment}.folders=[{','.join(_data(config))}]", *row.train]
+    words += ["log.preview_every=null"]
     words += [f"steps={config.steps}", f"optimiser.decay_steps={config.steps}"]
     words += [f"optimiser.warmup_steps={config.steps // 10}"]
     if row.experiment == "dmd":
-        words += [f"dmd.teacher={Path(config.demo) / 'stage3a.weights'}"]
+        words += [f"dmd.teacher={_stage('stage3a', config)}"]
         words += [f"dmd.alone={config.steps // 10}"]
     launch = SCRIPTS.parent / "configs" / "accelerate" / f"{config.launch}.yaml"
     launcher = ("-m", "accelerate.commands.launch", "--config_file", str(launch))

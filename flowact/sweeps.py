@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from flowact.ablations import METRICS, SEED
+from flowact.ablations import METRICS, SEED, whiskers
 from flowact.data.claim import claim
 from flowact.evaluation.statistics import Estimate, interval
 from flowact.index import pipeline_hash, read_index
@@ -158,10 +158,7 @@ def draw(names: Sequence[str], reports: dict[Point, dict[str, Any]], output: Pat
             axes.errorbar(
                 [x for x, _ in shown],
                 [s["mean"] for _, s in shown],
-                [
-                    [s["mean"] - s["low"] for _, s in shown],
-                    [s["high"] - s["mean"] for _, s in shown],
-                ],
+                whiskers(s for _, s in shown),
                 marker="o",
                 capsize=3,
                 label=" ".join(f"{n}={v}" for n, v in zip(names[1:], others, strict=True)),

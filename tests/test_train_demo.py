@@ -66,6 +66,7 @@ def test_the_demo_is_made_and_measured(tmp_path):
     for row in ("without_reference", "full_attention"):
         config = AblateConfig(
             demo=str(tmp_path / "o"),
+            shipped=str(tmp_path / "o" / "stage3c.weights"),
             output=str(tmp_path / "ablations"),
             row=row,
             steps=2,
@@ -77,7 +78,7 @@ def test_the_demo_is_made_and_measured(tmp_path):
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in lines[2:]]
     assert rows == [
         ["without the reference", "", "3"],
-        ["the same, going on under full attention", "2 steps", "24"],
+        ["the same, going on under full attention", "2 steps on stage1a", "24"],
     ]
     with pytest.raises(ValueError, match="was made with seconds 2"):
         ablate(replace(config, row="full_attention", seconds=3))
