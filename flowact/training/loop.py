@@ -1,7 +1,9 @@
 """The one training loop: it knows roles, steps and samples, and nothing of any stage."""
 
+import fcntl
 import logging
 import math
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +28,8 @@ from flowact.training.state import fill, restore, training_state
 
 logger = logging.getLogger(__name__)
 
+LOCK = ".lock"
+
 
 class MicroBatch(NamedTuple):
     samples: tuple[int, ...]
@@ -43,8 +47,8 @@ class Trainer:
         step: steps done.
 
     Raises:
-        ValueError: the batch sizes do not divide each other, a tracker is not installed, or the
-            output holds a run that this one does not go on with.
+        ValueError: the batch sizes do not divide each other, a tracker is not installed, the output
+            holds a run that this one does not go on with, or another process trains there.
     """
 
     def __init__(self, objective: Objective[Any], config: LoopConfig) -> None:
@@ -57,8 +61,13 @@ class Trainer:
             log_with=list(config.log.trackers) or None,
             project_dir=config.output,
         )
-        Path(config.output).mkdir(parents=True, exist_ok=True)
         self.device = self.accelerator.device
+        Path(config.output).mkdir(parents=True, exist_ok=True)
+        if self._any(self.accelerator.is_main_process and not _locked(Path(config.output) / LOCK)):
+            raise ValueError(
+                f"output={config.output}: another process is training there; wait until it has "
+                "ended, or name another output"
+            )
         ranks = self.accelerator.num_processes
         roles.prepare(objective, self.device, config.strategy, ranks)
         self._bf16 = config.precision is TrainingPrecision.bf16
@@ -226,6 +235,22 @@ class Trainer:
             except (OSError, ValueError) as error:  # a picture is not worth the run
                 logger.warning("no preview after step %d: %s", self.step, error)
             log.preview(self.step, numbers)
+
+
+def _locked(path: Path) -> bool:
+    """Lock ``path`` until this process ends, in whatever way; False if another one has it locked.
+
+    Its workers, which may outlive it for a moment, have no share in this kind of lock, and later
+    runs of the same process are not in each other's way.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT)  # never closed, which would unlock
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        logger.warning("%s cannot be locked: %s; nothing else may train there", path, error)
+    return True
 
 
 class _Numbered(Dataset[tuple[int, Any]]):

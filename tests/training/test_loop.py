@@ -1,7 +1,12 @@
 """One process: what a step is, who takes it, and what ends a run."""
 
+import errno
+import fcntl
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -215,6 +220,28 @@ def test_a_preview_that_fails_is_told_and_ends_no_run(tmp_path, monkeypatch, cap
     assert [m for m in caplog.messages if m.startswith("no preview")] == [
         f"no preview after step {step}: image me.jpg is missing" for step in (3, 6)
     ]
+
+
+def test_a_run_folder_has_one_writer(tmp_path):
+    """For as long as it lives: a lock of a process that was killed is gone."""
+    code = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX)"
+    holding = [sys.executable, "-c", f"{code}; print(flush=True); input()", tmp_path / ".lock"]
+    with subprocess.Popen(holding, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(ValueError, match=f"output={tmp_path}: another process is training"):
+            train(tmp_path)
+        assert not (tmp_path / "checkpoints").exists()
+        other.kill()
+    assert train(tmp_path).step == STEPS
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, caplog):
+    def lockf(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", lockf)
+    assert train(tmp_path).step == STEPS
+    assert "cannot be locked" in caplog.text
 
 
 def test_batches_that_cannot_be_dealt_out_are_refused(tmp_path):
