@@ -60,5 +60,43 @@ def test_what_changes_is_told(monkeypatch, take):
     assert abs(plain) < 3
 
 
+def test_a_ratio_is_of_means_over_the_same_clips(monkeypatch, take):
+    """Second halves that move by a tenth more, in each of clips that move otherwise."""
+    monkeypatch.setattr("flowact.evaluation.minutes.MINUTE", SECONDS / 2)
+    half = len(take.reading) // 2
+
+    def moving(energy, more):
+        change = np.full(len(take.reading), energy, np.float32)
+        change[half:] *= more
+        return replace(take, appearance=replace(take.appearance, change=change))
+
+    for more, steady in ((1.09, True), (0.89, False)):
+        told = changes([moving(energy, more) for energy in (1.0, 1.5, 2.0)], 0)["motion_energy"]
+        assert told["ratio"]["mean"] == pytest.approx(more)
+        assert told["ratio"]["n"] == 3
+        # It is that of each clip, so that nothing is left for an interval.
+        assert told["ratio"]["low"] == pytest.approx(told["ratio"]["high"], abs=1e-6)
+        assert told["difference"]["low"] < told["difference"]["high"] - 0.01
+        assert told["steady"] is steady
+    other = changes([moving(1.0, 0.5), moving(1.0, 2.0)], 0)["motion_energy"]
+    assert (other["ratio"]["low"], other["ratio"]["high"]) == pytest.approx((0.5, 2.0))
+    one = changes([moving(1.0, 1.3)], 0)["motion_energy"]["ratio"]
+    assert one["low"] == one["high"] == pytest.approx(one["mean"]) == pytest.approx(1.3)
+
+
+def test_streams_that_end_still_or_in_noise_are_counted(monkeypatch, take):
+    monkeypatch.setattr("flowact.evaluation.minutes.MINUTE", SECONDS / 2)
+    half = len(take.reading) // 2
+    ended = []
+    for energy in (0.01, 1.3, 8.0, 9.0):
+        change = take.appearance.change.copy()
+        change[half:] = energy
+        ended.append(replace(take, appearance=replace(take.appearance, change=change)))
+    found = changes(ended, 0)
+    assert (found["still"]["first"]["mean"], found["still"]["last"]["mean"]) == (0.0, 0.25)
+    assert (found["noise"]["first"]["mean"], found["noise"]["last"]["mean"]) == (0.0, 0.5)
+    assert found["noise"]["ratio"] is found["noise"]["steady"] is None  # of nothing
+
+
 def test_short_videos_have_no_minutes(take):
     assert changes([take], 0) == {}
