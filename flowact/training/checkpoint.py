@@ -40,6 +40,15 @@ def described(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(plain, default=lambda v: v.name if isinstance(v, Enum) else v))
 
 
+def leaves(tree: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of ``described``, by KEY.KEY."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{key}{name}.")
+        else:
+            yield f"{key}{name}", value
+
+
 class Checkpoints:
     """The checkpoints of a run; every process of it calls every method.
 
@@ -227,7 +236,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
 
 def _check_config(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    was, is_now = dict(_leaves(before)), dict(_leaves(now))
+    was, is_now = dict(leaves(before)), dict(leaves(now))
     changed = [
         f"{key} was {was.get(key)!r}, is {is_now.get(key)!r}"
         for key in sorted(was.keys() | is_now.keys())
@@ -242,14 +251,6 @@ def _check_config(path: Path, before: dict[str, Any], now: dict[str, Any]) -> No
 
 def _may_change(key: str) -> bool:
     return any(key == name or (name[-1] == "." and key.startswith(name)) for name in MAY_CHANGE)
-
-
-def _leaves(tree: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{key}{name}.")
-        else:
-            yield f"{key}{name}", value
 
 
 def _hash(path: Path) -> str:

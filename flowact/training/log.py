@@ -15,6 +15,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
 
+from flowact.training.checkpoint import leaves
 from flowact.training.settings import LogConfig, LoopConfig
 
 FILE = "log.jsonl"
@@ -52,7 +53,7 @@ class Log:
             _drop_lines_after(self._path, step)
         if config.log.trackers:
             wandb = {"mode": config.log.wandb_mode, "dir": config.output}
-            accelerator.init_trackers("flowact", described, {"wandb": wandb})
+            accelerator.init_trackers("flowact", _flat(described), {"wandb": wandb})
         self._bar = tqdm(
             total=config.steps * config.global_batch,
             initial=step * config.global_batch,
@@ -115,6 +116,14 @@ class Log:
                 file.write(json.dumps({"step": step, **line}) + "\n")
         if self._config.log.trackers:
             self._accelerator.log(dict(line), step=step)
+
+
+def _flat(described: Mapping[str, Any]) -> dict[str, bool | float | str]:
+    """The config as tensorboard takes it: one level of numbers and texts."""
+    return {
+        key: value if isinstance(value, bool | int | float | str) else json.dumps(value)
+        for key, value in leaves(described)
+    }
 
 
 def _drop_lines_after(path: Path, step: int) -> None:
