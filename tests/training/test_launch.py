@@ -30,6 +30,7 @@ ROUNDING = 1e-5
 # What SLURM does, with two tasks of this machine for its nodes. $0 is in the folder of the test.
 SLURM = {
     "srun": """
+        [[ " $* " == *" --cpus-per-task=$SLURM_CPUS_PER_TASK "* ]] || exit 1  # else one core each
         while [[ $1 == --* ]]; do shift; done
         SLURM_NODEID=0 "$@" & echo $! > "$0.tasks"
         SLURM_NODEID=1 "$@" & echo $! >> "$0.tasks"
@@ -72,6 +73,7 @@ def sbatch(tmp_path):
         "SLURM_JOB_ID": str(free_port() - 20_000),
         "SLURM_JOB_NUM_NODES": "2",
         "SLURM_GPUS_ON_NODE": "1",
+        "SLURM_CPUS_PER_TASK": "64",
         "SLURM_JOB_NODELIST": "node[0-1]",
     }
 
