@@ -232,8 +232,10 @@ class Trainer:
             numbers: dict[str, float] = {}
             try:
                 numbers = self.objective.preview(folder, self.step)
-            except (OSError, ValueError) as error:  # a picture is not worth the run
+            except (OSError, ValueError, torch.OutOfMemoryError) as error:
+                # A picture is not worth the run.
                 logger.warning("no preview after step %d: %s", self.step, error)
+            torch.cuda.empty_cache()  # else what the stream took is kept from the steps
             log.preview(self.step, numbers)
 
 

@@ -210,9 +210,10 @@ def test_previews_are_kept_with_their_numbers(tmp_path):
         assert told[int(folder[-7:])]["preview.weight"] == float(text)
 
 
-def test_a_preview_that_fails_is_told_and_ends_no_run(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("error", [ValueError, OSError, torch.OutOfMemoryError])
+def test_a_preview_that_fails_is_told_and_ends_no_run(tmp_path, monkeypatch, caplog, error):
     def preview(self, folder, step):
-        raise ValueError("image me.jpg is missing")
+        raise error("image me.jpg is missing")
 
     monkeypatch.setattr(TinyStage, "preview", preview)
     trainer = train(tmp_path, log=LogConfig(every=100, preview_every=3))
