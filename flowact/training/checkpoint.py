@@ -30,8 +30,9 @@ from flowact.training.settings import CheckpointsConfig
 
 FORMAT = 1
 META = "meta.json"
-# What a run may go on with changed: none of it changes what is computed, but for rounding.
-MAY_CHANGE = ("output", "steps", "workers", "strategy", "checkpoints.", "log.")
+# What a run may go on with changed: none of it changes what is computed, but for rounding. Previews
+# may too, of whatever stage.
+MAY_CHANGE = ("output", "steps", "workers", "strategy", "checkpoints", "log")
 
 
 def described(config: Any) -> dict[str, Any]:
@@ -250,7 +251,8 @@ def _check_config(path: Path, before: dict[str, Any], now: dict[str, Any]) -> No
 
 
 def _may_change(key: str) -> bool:
-    return any(key == name or (name[-1] == "." and key.startswith(name)) for name in MAY_CHANGE)
+    first, *inner = key.split(".")
+    return first in MAY_CHANGE or "preview" in inner
 
 
 def _hash(path: Path) -> str:

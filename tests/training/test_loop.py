@@ -8,9 +8,11 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+from tiny import tiny_config
 from tiny_stage import STEPS, TinyStage, train, weights_of
 from torch import nn
 from torch.nn.functional import mse_loss
@@ -19,6 +21,7 @@ from flowact.training import roles
 from flowact.training.loop import Trainer
 from flowact.training.objective import Draws
 from flowact.training.optimiser import ADAMW_RMS, Muon, learning_rate, make_optimisers
+from flowact.training.preview_settings import PreviewConfig
 from flowact.training.settings import (
     CheckpointsConfig,
     Decay,
@@ -27,8 +30,10 @@ from flowact.training.settings import (
     OptimiserConfig,
     OptimiserKind,
     Strategy,
+    TrainConfig,
     TrainingPrecision,
 )
+from flowact.training.window_settings import AutoregressiveConfig
 
 # float32 sums of a few dozen terms, taken in another order, through a few steps of AdamW.
 ROUNDING = 1e-6
@@ -221,6 +226,18 @@ def test_a_preview_that_fails_is_told_and_ends_no_run(tmp_path, monkeypatch, cap
     assert [m for m in caplog.messages if m.startswith("no preview")] == [
         f"no preview after step {step}: image me.jpg is missing" for step in (3, 6)
     ]
+
+
+def test_previews_may_change_on_the_way(tmp_path):
+    def go_on(steps, average=0.9, **preview):
+        stage = AutoregressiveConfig(average=average, preview=PreviewConfig(**preview))
+        kind = partial(TrainConfig, stage="tiny", model=tiny_config(), autoregressive=stage)
+        return train(tmp_path, steps=steps, kind=kind).step
+
+    assert go_on(2) == 2
+    assert go_on(3, actors=1, seconds=2.0, image="me.png", audio="my.wav") == 3
+    with pytest.raises(ValueError, match=r"otherwise: autoregressive\.average was 0\.9, is 0\.8;"):
+        go_on(4, average=0.8)
 
 
 def test_a_run_folder_has_one_writer(tmp_path):
