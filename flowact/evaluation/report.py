@@ -140,11 +140,13 @@ def _remarks(columns: Mapping[str, Evaluation], found: Evaluation) -> list[str]:
         for kind, levels in found.chance.items()
     ]
     if found.minutes:
-        lines.append(f"{'':22}{'first minute':>14}{'last minute':>14}{'difference':>12}")
+        head = f"{'':22}{'first minute':>14}{'last minute':>14}{'difference':>12}"
+        lines.append(f"{head}{'':28}{'ratio':>8}")
     for name, change in found.minutes.items():
         figures = f"{change['first']['mean']:14.3f}{change['last']['mean']:14.3f}"
-        difference = change["difference"]
-        lines.append(f"{name:22}{figures}{difference['mean']:12.3f}{_interval(difference)}")
+        difference, ratio = change["difference"], change["ratio"]
+        shown = "" if ratio is None else f"{ratio['mean']:8.3f}{_interval(ratio)}"
+        lines.append(f"{name:22}{figures}{difference['mean']:12.3f}{_interval(difference)}{shown}")
     if any(score["n"] == 1 for score in found.scores.values()):
         lines.append("a score of one clip has no interval")
     lines += [f"left out: {name}: {reason}" for name, reason in found.left_out.items()]
