@@ -14,9 +14,9 @@ from typing import Any, Optional, TypeVar, cast, get_args, get_origin
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from flowact import runs, settings
 from flowact.ablations import AblateConfig
@@ -121,7 +121,7 @@ def _compose(name: str, words: Sequence[str]) -> DictConfig:
         groups = _groups(name)
         chosen = [word for word in words if word.partition("=")[0] in groups and "=" in word]
         presets = [_checked_preset(word) for word in chosen]
-        keys = [*_leaves(OmegaConf.to_container(compose(name, presets))), *groups]
+        keys = [*_leaves(_composed_presets(name, presets)), *groups]
         for word in words:
             _check_key(word, keys)
         try:
@@ -225,15 +225,41 @@ def _checked_preset(word: str) -> str:
     return word
 
 
+def _composed_presets(name: str, presets: Sequence[str]) -> Any:
+    """The file under presets, as plain values.
+
+    Raises:
+        ValueError: what is wrong in which file.
+    """
+    try:
+        return OmegaConf.to_container(compose(name, list(presets)))
+    except ConfigCompositionException as error:
+        cause = error.__context__
+        if not isinstance(cause, OmegaConfBaseException):  # such as of a preset that is not there
+            raise ValueError(str(error).partition("\n")[0]) from error
+        _, preset, _ = str(error).split("'", 2)
+        key, reason = str(cause.full_key), str(cause).partition("\n")[0]
+        if isinstance(cause, ConfigKeyError):
+            schema = OmegaConf.structured(_twin(SCHEMAS[name]))
+            reason = _no_key(key, _leaves(OmegaConf.to_container(schema)))
+        elif key:
+            reason = f"{key}: {reason}"
+        raise ValueError(f"{CONFIGS / preset}.yaml: {reason}") from error
+
+
 def _check_key(word: str, keys: Sequence[str]) -> None:
     key, equals, _ = word.partition("=")
     if not equals:
         raise ValueError(f"{word!r} is not key=value")
     if key not in keys:
-        inside = [k for k in keys if k.startswith(f"{key}.")]
-        near = inside or difflib.get_close_matches(key, keys, n=1)
-        hint = f"the nearest is {near[0]}" if near else "run with --help to see all"
-        raise ValueError(f"there is no key {key}; {hint}")
+        raise ValueError(_no_key(key, keys))
+
+
+def _no_key(key: str, keys: Sequence[str]) -> str:
+    inside = [k for k in keys if k.startswith(f"{key}.")]
+    near = inside or difflib.get_close_matches(key, keys, n=1)
+    hint = f"the nearest is {near[0]}" if near else "run with --help to see all"
+    return f"there is no key {key}; {hint}"
 
 
 def _check_value(name: str, presets: Sequence[str], word: str) -> None:

@@ -1,6 +1,7 @@
 """From the command line to dataclasses: every file composes, every mistake is named."""
 
 import dataclasses
+import shutil
 
 import pytest
 
@@ -204,6 +205,27 @@ def test_an_experiment_is_over_its_primary_file_and_under_the_words():
 def test_mistakes_in_training_are_named(words, named):
     with pytest.raises(ValueError, match=named):
         load_config("train", ["output=DIR", *words], TrainConfig)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("stepz: 3", "/experiment/mine.yaml: there is no key stepz; the nearest is steps"),
+        ("vae: {clip_frame: 5}", "no key vae.clip_frame; the nearest is vae.clip_frames"),
+        ("vae: {thin: {width: [8]}}", "nearest is vae.thin.widths"),
+        ("steps: many", "/experiment/mine.yaml: steps: Value 'many'"),
+        ("vae: 3", "/experiment/mine.yaml: Merge error: int is not"),
+        ("defaults: [/model: mine]", "In 'experiment/mine': Could not find 'model/mine'"),
+    ],
+)
+def test_mistakes_in_a_preset_are_named_with_their_file(tmp_path, monkeypatch, text, named):
+    shutil.copytree(CONFIGS, tmp_path / "configs")
+    monkeypatch.setattr(crossing, "CONFIGS", tmp_path / "configs")
+    file = tmp_path / "configs" / "experiment" / "mine.yaml"
+    file.write_text(f"# @package _global_\nstage: vae\n{text}\n")
+    with pytest.raises(ValueError, match=named) as caught:
+        experiment("mine", "steps=3")
+    assert "\n" not in str(caught.value)
 
 
 def test_what_is_missing_is_named():
