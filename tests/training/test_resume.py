@@ -25,6 +25,7 @@ KILLS = {
 }
 SHARED = {
     "vae": Strategy.ddp,
+    "autoregressive": Strategy.ddp,
     "audio_motion": Strategy.fsdp,
     "dmd": Strategy.fsdp,
 }
