@@ -4,7 +4,8 @@
 
 Ground truth is noised and denoised; what comes out is stored beside it, for
 autoregressive.generated_memory and audio_motion.generated_memory. A run that was stopped goes on
-where it was. Several processes share the work, under torchrun.
+where it was; one that ends replaces what other weights or settings made before. Several processes
+share the work, under torchrun, each on a GPU of its own.
 """
 
 from flowact.cli import RESUMES, main
