@@ -5,9 +5,10 @@
 #   bash scripts/train_demo.sh output=outputs/demo minutes=180 [clips=800] [launch=cpu2] [autoencoder=DIR]
 #   bash scripts/train_demo.sh output=outputs/demo minutes=60 weights=flowact/assets/demo
 #
-# minutes  of training, on this machine; the world, its encoding and the scores come on top. Each
-#          stage is timed on a few steps first, and then has as many as fit its share; 0 gives two
-#          steps to each, to see that all of it works.
+# minutes  of training, on this machine; the world, its encoding, previews and scores come on top.
+#          Each stage is timed on a few steps first, and then has as many as fit its share, but for
+#          that of hearing, which always has 2,400; 0 gives two steps to each, to see that all of it
+#          works.
 # clips    of 10 seconds, each of an actor of its own, in the world that the stages 1 and 2 see.
 # launch   a file of configs/accelerate; without it gpu1 where there is a GPU, else cpu2.
 # autoencoder   a folder of a trained one, such as flowact/assets/demo/vae, instead of training it.
@@ -17,7 +18,8 @@
 #          that was generated in them before is made anew.
 # scored   actors that the scores at the end are over, of `seconds` each.
 #
-# Stopped at any point, the same command goes on from there. OUTPUT/stage2.weights is the teacher and
+# Stopped at any point, by Ctrl-C or SIGTERM, what trains saves first, and the same command goes on
+# from there. OUTPUT/stage2.weights is the teacher and
 # OUTPUT/stage3c.weights the model of one call a tick; OUTPUT/scores.json and scores-teacher.json say
 # how good they are.
 set -euo pipefail
@@ -53,8 +55,16 @@ note=
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 mkdir -p "$output"
 
-launched() { # launched SCRIPT WORDS...: on all processes
-    accelerate launch --config_file "configs/accelerate/$launch.yaml" "scripts/$@"
+running= stopped=no
+trap 'stopped=yes; [[ -z $running ]] || kill -TERM "$running"' INT TERM
+
+launched() { # launched SCRIPT WORDS...: on all processes, which are told of a signal and waited for
+    scripts/launch.sh --config_file "configs/accelerate/$launch.yaml" "scripts/$@" &
+    running=$!
+    while kill -0 "$running" 2>/dev/null; do wait "$running" || true; done
+    wait "$running"
+    running=
+    [[ $stopped == no ]] || exit 143 # what was stopped has saved, and ends well
 }
 
 train() { # train NAME EXPERIMENT SHARE WORDS...: in SHARE of the minutes' whole, then exported
@@ -85,7 +95,7 @@ PYTHON
     launched train.py "experiment=$experiment" "output=$output/$stage" "steps=$steps" "$@" "${alone[@]}" \
         "optimiser.decay_steps=$steps" "optimiser.warmup_steps=$warmup"
     rm -rf "$output/aside"
-    python scripts/export.py "run=$output/$stage" "output=$output/aside" "note='$note'"
+    python scripts/export.py "run=$output/$stage" "step=$steps" "output=$output/aside" "note='$note'"
     mv "$output/aside" "$output/$stage.weights"
 }
 
@@ -167,11 +177,17 @@ else
     train stage0 vae 9 vae.images=0 "weights=$output/crops.weights"
 fi
 
+score() { # score NAME WEIGHTS WORDS...
+    [[ -e $output/$1.json ]] || python scripts/evaluate.py "weights=$output/$2.weights" suite=actors \
+        "clips=${word[scored]}" "seconds=${word[seconds]}" "output=$output/$1.json" "${@:3}"
+}
+
 gently=() # what has been trained is disturbed by the rate that it was trained with
 if [[ -n ${word[weights]} ]]; then
     make_data stage2a
     gently=(optimiser.lr=1.0e-3)
 else
+    score ceiling stage0 "columns=[truth,round_trip]"
     train text text 3 "weights=$output/stage0.weights"
     # Its time goes into making utterances, once, so that a pilot would tell nothing: eight passes.
     [[ ${word[minutes]} == 0 || -e $output/speech.steps ]] || echo 2400 >"$output/speech.steps"
@@ -197,9 +213,5 @@ train stage3b steps 5 "weights=$output/stage3a.weights" "step_distillation.$data
     step_distillation.generated_memory=0.5
 train stage3c dmd 7 "weights=$output/stage3b.weights" "dmd.teacher=$output/stage3a.weights" "dmd.$data"
 
-score() { # score NAME WEIGHTS WORDS...
-    [[ -e $output/$1.json ]] || python scripts/evaluate.py "weights=$output/$2.weights" suite=actors \
-        "clips=${word[scored]}" "seconds=${word[seconds]}" "output=$output/$1.json" "${@:3}"
-}
 score scores-teacher stage2 stream.micro_steps=4 stream.guidance=2
 score scores stage3c "columns=[model]"
