@@ -54,7 +54,7 @@ def test_what_changes_is_told(monkeypatch, take):
         ), name
     assert found["lip_sync_r"]["last"]["mean"] > 0.99
     lines = table({"mean": Evaluation(scores={}, minutes=found)}).splitlines()
-    assert lines[1].split() == ["first", "minute", "last", "minute", "difference"]
+    assert lines[1].split() == ["first", "minute", "last", "minute", "difference", "ratio"]
     assert lines[2].split()[:2] == ["lip_sync_r", f"{found['lip_sync_r']['first']['mean']:.3f}"]
     plain = changes([take], 0)["drift_colour"]["difference"]["mean"]
     assert abs(plain) < 3
