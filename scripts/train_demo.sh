@@ -95,7 +95,7 @@ PYTHON
     launched train.py "experiment=$experiment" "output=$output/$stage" "steps=$steps" "$@" "${alone[@]}" \
         "optimiser.decay_steps=$steps" "optimiser.warmup_steps=$warmup"
     rm -rf "$output/aside"
-    python scripts/export.py "run=$output/$stage" "step=$steps" "output=$output/aside" "note='$note'"
+    python scripts/export.py "run=$output/$stage" "step=$steps" "output=$output/aside" "note=$note"
     mv "$output/aside" "$output/$stage.weights"
 }
 
