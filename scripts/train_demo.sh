@@ -49,9 +49,8 @@ whole=100
 [[ -z ${word[weights]} ]] || whole=34
 gpu=$(python -c "import torch; print(int(torch.cuda.is_available()))")
 launch=${word[launch]:-$([[ $gpu == 1 ]] && echo gpu1 || echo cpu2)}
-note=
-[[ -n ${word[data]} ]] || # whom those show, nobody knows here
-    note="it has seen drawn actors alone: of anybody else expect a patched face and the looks of an actor"
+note="it has seen drawn actors alone: of anybody else expect a patched face and the looks of an actor"
+[[ -z ${word[data]} ]] || note="it was trained on ${word[data]} and has seen nobody else"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 mkdir -p "$output"
 

@@ -287,7 +287,7 @@ class ExportConfig:
         step: which checkpoint; None takes the latest.
         precision: of the weights that are written: fp32, or bf16 to hand on, at half the size.
         note: what users are to expect of the weights, which sample.py tells them; None is what the
-            run began with says, and "" is nothing.
+            run began with says.
     """
 
     run: str
