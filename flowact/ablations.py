@@ -113,8 +113,9 @@ class Row:
     attention: str = "fake_causal"
 
 
-def _without(part: str) -> tuple[str, ...]:
-    kept = [p for p in ("reference", "long_term", "short_term") if p != part]
+def _without(*parts: str) -> tuple[str, ...]:
+    """Of memory, whatever the weights are streamed with."""
+    kept = [p for p in ("reference", "long_term", "short_term") if p not in parts]
     return (f"stream.memory=[{','.join(kept)}]",)
 
 
@@ -127,12 +128,14 @@ ROWS = {
     "guidance": Row("after guidance distillation", "stage3a"),
     "steps": Row("after step distillation", "stage3b"),
     "dmd": Row("after distribution matching", "stage3c"),
-    "shipped": Row("shipped, all parts", SHIPPED),
-    "refinement": Row("memory refined every 8 chunks", SHIPPED, ("stream.refine_every=8",)),
+    "shipped": Row("shipped, all parts", SHIPPED, _without()),
+    "refinement": Row(
+        "memory refined every 8 chunks", SHIPPED, (*_without(), "stream.refine_every=8")
+    ),
     "without_reference": Row("without the reference", SHIPPED, _without("reference")),
     "without_long_term": Row("without long-term memory", SHIPPED, _without("long_term")),
     "without_short_term": Row("without the short-term latent", SHIPPED, _without("short_term")),
-    "reference_alone": Row("the reference alone", SHIPPED, ("stream.memory=[reference]",)),
+    "reference_alone": Row("the reference alone", SHIPPED, _without("long_term", "short_term")),
     "baseline": replace(
         _STAGE2,
         says="stage 2 in few steps",

@@ -93,10 +93,13 @@ def guided_copy(network: WindowModel) -> WindowModel:
 
 
 def undistilled(pipeline: FlowActPipeline) -> FlowActPipeline:
-    """``pipeline``, changed in place to take no scales of guidance, for stage 2 to go on from."""
+    """``pipeline``, changed in place to take no scales of guidance and see all of its memory, for
+    stage 2 to go on from."""
     pipeline.transformer = _told_scales(pipeline.transformer, False).eval()
     transformer = dataclasses.replace(pipeline.config.transformer, guidance_embeds=False)
-    stream = dataclasses.replace(pipeline.config.stream, text_scale=None, audio_scale=None)
+    stream = dataclasses.replace(
+        pipeline.config.stream, text_scale=None, audio_scale=None, memory=StreamSettings().memory
+    )
     pipeline.config = dataclasses.replace(pipeline.config, stream=stream, transformer=transformer)
     return pipeline
 
