@@ -30,7 +30,7 @@ PROMPTS = [
     {"start": 5.0, "text": "She talks to the camera."},
     {"start": 6.2, "text": "She nods and waves goodbye."},
 ]
-ACTOR = 900_005
+ACTOR = 900_006
 SECONDS = 8.0
 SAMPLE_RATE = 24_000
 LOUDNESS_DBFS = -20.0  # root mean square over the whole file
