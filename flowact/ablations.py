@@ -14,13 +14,12 @@ from typing import Any
 from flowact.data.claim import MADE_BY, claim
 from flowact.evaluation.statistics import Estimate, interval
 from flowact.geometry import Geometry
-from flowact.index import pipeline_hash
+from flowact.index import DEMO, pipeline_hash
 from flowact.settings import StreamSettings
 from flowact.subruns import SCRIPTS, run_script
 
 TEACHER = ("stream.micro_steps=4", "stream.guidance=2")
 SHIPPED, BEGUN = "shipped", "begun"  # instead of a stage's name: what the run names
-DEMO = Path(__file__).parent / "assets" / "demo"
 SEED = 920_000  # of the actors that are streamed
 METRICS = (
     "lip_sync_r",

@@ -23,6 +23,7 @@ from flowact.ablations import AblateConfig
 from flowact.data import settings as data
 from flowact.data.actors import settings as actors
 from flowact.evaluation import settings as evaluation
+from flowact.index import DEMO
 from flowact.sweeps import SweepConfig
 from flowact.training import settings as training
 from flowact.training.distill_settings import DistillationConfig
@@ -51,7 +52,7 @@ SCHEMAS: dict[str, type[Any]] = {
 }
 
 # Presets that come with weights, and the configs that take them where nothing else is said.
-SHIPPED = {"demo": Path(__file__).parent / "assets" / "demo"}
+SHIPPED = {"demo": DEMO}
 TAKE_SHIPPED = ("sample", "evaluate", "preprocess")
 
 ERRORS = (HydraException, OmegaConfBaseException)

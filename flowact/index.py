@@ -23,6 +23,7 @@ from flowact.settings import (
 )
 
 INDEX = "model_index.json"
+DEMO = Path(__file__).parent / "assets" / "demo"  # the weights that come along
 WHISPER = Path("audio_encoder") / "model.pt"
 PARTS = ("transformer", "vae", "text_encoder", "audio_encoder")
 KEPT = (".safetensors", ".pt", ".json")

@@ -19,9 +19,8 @@
 # scored   actors that the scores at the end are over, of `seconds` each.
 #
 # Stopped at any point, by Ctrl-C or SIGTERM, what trains saves first, and the same command goes on
-# from there. OUTPUT/stage2.weights is the teacher and
-# OUTPUT/stage3c.weights the model of one call a tick; OUTPUT/scores.json and scores-teacher.json say
-# how good they are.
+# from there. OUTPUT/stage2.weights is the teacher and OUTPUT/stage3c.weights the model of one call a
+# tick; OUTPUT/scores.json and scores-teacher.json say how good they are.
 set -euo pipefail
 here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -55,7 +54,12 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 mkdir -p "$output"
 
 running= stopped=no
-trap 'stopped=yes; [[ -z $running ]] || kill -TERM "$running"' INT TERM
+stop() {
+    [[ -n $running ]] || exit 143
+    stopped=yes
+    kill -TERM "$running"
+}
+trap stop INT TERM
 
 launched() { # launched SCRIPT WORDS...: on all processes, which are told of a signal and waited for
     scripts/launch.sh --config_file "configs/accelerate/$launch.yaml" "scripts/$@" &
