@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from enum import Enum
 
 from flowact.data.windows import WindowsConfig
 from flowact.settings import (
@@ -10,6 +9,7 @@ from flowact.settings import (
     AttentionBackend,
     ModelConfig,
     Parallel,
+    Precision,
     Quantize,
     StreamSettings,
 )
@@ -17,12 +17,6 @@ from flowact.training.settings import OptimiserKind, TrainingPrecision
 from flowact.training.window_settings import LoraSettings
 
 NATIVE = AttentionBackend.native
-
-
-class Precision(Enum):
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
 
 
 @dataclass

@@ -21,7 +21,8 @@ from flowact.parallel.ranks import Ranks, joined, local_rank
 from flowact.parallel.rows import SharedRows
 from flowact.parallel.shares import share_out
 from flowact.pipeline import FlowActPipeline
-from flowact.runs import Precision, RunConfig, StreamConfig
+from flowact.runs import RunConfig, StreamConfig
+from flowact.settings import Precision
 
 logger = logging.getLogger(__name__)
 

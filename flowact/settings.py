@@ -9,6 +9,14 @@ from flowact.diffusion.guidance import UncondGuidance
 from flowact.geometry import Geometry
 
 
+class Precision(Enum):
+    """Of a model's arithmetic; auto is bf16 where the machine computes in it."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
 class Update(Enum):
     """How a velocity moves a chunk to its next level; a checkpoint names its own (design 3)."""
 

@@ -15,9 +15,8 @@ import flowact
 from flowact.models.caches import StreamInputs
 from flowact.pipeline import FlowActPipeline
 from flowact.rng import keyed_normal
-from flowact.runs import Precision
 from flowact.runtime import resolve_device, resolve_dtype
-from flowact.settings import AudioEncoderConfig, AudioEncoderKind, StreamSettings
+from flowact.settings import AudioEncoderConfig, AudioEncoderKind, Precision, StreamSettings
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from flowact.runs import Precision
-from flowact.settings import ModelConfig
+from flowact.settings import ModelConfig, Precision
 
 CACHES = ("latents", "features", "text")
 

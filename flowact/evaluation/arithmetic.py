@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.pipeline import FlowActPipeline
-from flowact.runs import BenchmarkConfig, Precision
+from flowact.runs import BenchmarkConfig
 from flowact.runtime import describe, load_pipeline
-from flowact.settings import AttentionBackend, Quantize
+from flowact.settings import AttentionBackend, Precision, Quantize
 
 ASSETS = Path(__file__).parents[1] / "assets"
 

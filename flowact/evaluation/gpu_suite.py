@@ -21,12 +21,13 @@ from flowact.evaluation.budget import DECODER, GPUS, MODULATION, Gpu, roofline, 
 from flowact.models.byte_t5 import BYTES_PER_TOKEN
 from flowact.models.vae_thin import ThinDecoder, ThinSizes
 from flowact.models.vae_thin_weights import save_thin_decoder
-from flowact.runs import BenchmarkConfig, GpuSuiteConfig, Precision
+from flowact.runs import BenchmarkConfig, GpuSuiteConfig
 from flowact.runtime import resolve_device
 from flowact.settings import (
     AttentionBackend,
     AudioEncoderKind,
     ModelConfig,
+    Precision,
     Quantize,
     TextEncoderKind,
 )

@@ -5,8 +5,8 @@ from enum import Enum
 
 from flowact.data.actors.settings import Speech
 from flowact.data.splits import seeds_of
-from flowact.runs import Precision, StreamOverrides
-from flowact.settings import QUANTIZED_LAYERS, AttentionBackend, ModelConfig, Quantize
+from flowact.runs import StreamOverrides
+from flowact.settings import QUANTIZED_LAYERS, AttentionBackend, ModelConfig, Precision, Quantize
 
 
 class Suite(Enum):

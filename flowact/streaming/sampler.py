@@ -34,7 +34,8 @@ class Context:
         entries: the latents, in the order of ``Geometry.slots``.
         placed: those that were encoded before, in their slots; None if none was.
         new: the others and their positions, to be encoded by the next call; None if there are none.
-        reference: the latent [B, C, 1, H, W] of the reference; None if it is not seen.
+        reference: the latent [B, C, 1, H, W] of the reference, for a model that has it below each
+            cell; None if it is not seen.
         cache: what the new ones left when they were encoded; it is put in place only for a further
             call, which a distilled model does not make.
     """
@@ -284,7 +285,8 @@ class StreamSampler:
             joined = ContextCache.join([cache for cache, _ in kept])
             positions = self._positions([slot for _, slot in kept], device)
             placed = self.model.place_context(joined, positions)
-        reference = memory.reference.latent if 0 in places else None
+        below = self.model.config.reference_below and 0 in places
+        reference = memory.reference.latent if below else None
         if not new:
             return Context(tuple(entry for entry, _ in entries), placed, None, reference)
         latents = torch.cat([latent for latent, _ in new], dim=2).to(self.model.dtype)

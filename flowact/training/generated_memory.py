@@ -26,7 +26,7 @@ from flowact.diffusion.levels import Levels
 from flowact.index import read_index
 from flowact.ranks import rank_and_world
 from flowact.rng import keyed_normal, keyed_uniform, stable_seed
-from flowact.runtime import resolve_device
+from flowact.runtime import resolve_device, resolve_dtype
 from flowact.settings import ModelConfig
 from flowact.training.tasks import Task, clean_buffer
 from flowact.training.window_settings import GenerateLatentsConfig
@@ -102,7 +102,8 @@ def generate_latents(config: GenerateLatentsConfig) -> None:
     rank, world = rank_and_world()
     folders = tuple(map(Path, config.folders))
     start = load_start(read_index(Path(config.weights))[0], config.weights, config.seed, folders)
-    network = start.network.requires_grad_(False).to(resolve_device(config.device))
+    dtype = resolve_dtype(config.precision, device := resolve_device(config.device))
+    network = start.network.requires_grad_(False).to(device, dtype)
     made_by = {
         "latents": start.made_by["latents"],
         "weights": _digest(Path(config.weights)),
@@ -111,6 +112,7 @@ def generate_latents(config: GenerateLatentsConfig) -> None:
         "accumulate": config.accumulate,
         "audio": config.audio,
         "seed": config.seed,
+        "precision": str(dtype).removeprefix("torch."),
     }
     for path in folders:
         folder = DataFolder(

@@ -24,10 +24,9 @@ from flowact.media.writer import VideoWriter
 from flowact.models.components import own_memory
 from flowact.pipeline import FlowActPipeline
 from flowact.ranks import rank_and_world
-from flowact.runs import Precision
 from flowact.runtime import resolve_dtype
 from flowact.sampling import write_stream
-from flowact.settings import StreamSettings
+from flowact.settings import Precision, StreamSettings
 from flowact.streaming.engine import Engine
 from flowact.training.preview_settings import PreviewConfig
 from flowact.training.window_model import WindowModel

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flowact.data.windows import WindowsConfig
+from flowact.settings import Precision
 from flowact.training.preview_settings import PreviewConfig
 
 
@@ -217,6 +218,7 @@ class GenerateLatentsConfig:
         audio: whether the model hears the clips; false after stage 1.
         seed: of noise and levels.
         device: auto, cpu, cuda or cuda:N.
+        precision: auto, fp32 or bf16; auto is what the stream computes in there.
     """
 
     weights: str
@@ -227,6 +229,7 @@ class GenerateLatentsConfig:
     audio: bool = False
     seed: int = 0
     device: str = "auto"
+    precision: Precision = Precision.auto
 
     def __post_init__(self) -> None:
         if len(self.levels) != 2 or not 0 < self.levels[0] <= self.levels[1] <= 1:

@@ -37,7 +37,7 @@ from flowact.data.sheet import draw_sheet
 from flowact.data.store import CacheReader, caption_id
 from flowact.data.windows import prompt_of
 from flowact.ranks import rank_and_world
-from flowact.runs import Precision
+from flowact.settings import Precision
 
 GEOMETRY = tiny_config().geometry
 FPS, CHUNK = GEOMETRY.fps, GEOMETRY.chunk_frames

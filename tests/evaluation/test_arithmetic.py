@@ -9,8 +9,8 @@ from flowact.evaluation import arithmetic
 from flowact.evaluation.arithmetic import Sums, arithmetic_errors, compare_streams
 from flowact.evaluation.benchmark import benchmark
 from flowact.index import read_index
-from flowact.runs import BenchmarkConfig, Precision
-from flowact.settings import AttentionBackend, Quantize
+from flowact.runs import BenchmarkConfig
+from flowact.settings import AttentionBackend, Precision, Quantize
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from flowact.evaluation.benchmark import benchmark, endurance, live, reactions, 
 from flowact.geometry import Geometry
 from flowact.media.audio import probe_audio, stream_audio
 from flowact.models.transformer import FlowActTransformer3DModel
-from flowact.runs import BenchmarkConfig, Precision, StreamOverrides
+from flowact.runs import BenchmarkConfig, StreamOverrides
+from flowact.settings import Precision
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from flowact.evaluation.video import open_video, read_frames
 from flowact.media.writer import VideoWriter
 from flowact.models.vae_thin import ThinDecoder, ThinSizes
 from flowact.models.vae_thin_weights import save_thin_decoder
-from flowact.runs import Precision
+from flowact.settings import Precision
 
 SECONDS = 1.92  # four chunks, and whole packets of AAC
 

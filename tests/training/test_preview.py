@@ -16,8 +16,8 @@ from flowact.evaluation.video import open_video, read_frames
 from flowact.media.writer import VideoWriter
 from flowact.pipeline import FlowActPipeline
 from flowact.rng import keyed_normal
-from flowact.runs import Precision
 from flowact.runtime import resolve_dtype
+from flowact.settings import Precision
 from flowact.training import roles
 from flowact.training.loop import Trainer
 from flowact.training.preview_settings import PreviewConfig
