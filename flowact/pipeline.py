@@ -96,7 +96,7 @@ class FlowActPipeline:
             autoencoder = components.build_autoencoder(config.autoencoder)
             transformer = FlowActTransformer3DModel(**dataclasses.asdict(config.transformer))
         for module in (transformer, autoencoder):
-            torch.nn.Module.to(module, dtype)
+            torch.nn.Module.to(module, dtype)  # diffusers' own warns of no modules
         return cls._assembled(
             config, transformer, autoencoder, text_encoder, audio_encoder, trained=False
         )
@@ -223,7 +223,7 @@ class FlowActPipeline:
         """
         self.transformer.check_exact()
         for module in self.modules:
-            module.to(dtype)
+            torch.nn.Module.to(module, dtype)
         return self
 
     @property
