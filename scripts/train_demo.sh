@@ -10,7 +10,8 @@
 #          that of hearing, which always has 2,400; 0 gives two steps to each, to see that all of it
 #          works.
 # clips    of 10 seconds, each of an actor of its own, in the world that the stages 1 and 2 see.
-# launch   a file of configs/accelerate; without it gpu1 where there is a GPU, else cpu2.
+# launch   a file of configs/accelerate; without it gpu1 where there is a GPU, else cpu2. On GPUs the
+#          backbone's batches are of 64 instead of 16 samples, and other cores load the data.
 # autoencoder   a folder of a trained one, such as flowact/assets/demo/vae, instead of training it.
 # weights  a folder of a trained demo to go on from: it makes new memory for itself, and stage 2 goes
 #          on with that.
@@ -48,6 +49,12 @@ whole=100
 [[ -z ${word[weights]} ]] || whole=34
 gpu=$(python -c "import torch; print(int(torch.cuda.is_available()))")
 launch=${word[launch]:-$([[ $gpu == 1 ]] && echo gpu1 || echo cpu2)}
+loading=() batches=() # of GPUs, which two cores' settings would leave waiting
+if [[ $launch != cpu* ]]; then
+    processes=$(sed -n 's/^num_processes: //p' "configs/accelerate/$launch.yaml")
+    loading=("workers=$(($(nproc) / processes < 8 ? $(nproc) / processes : 8))")
+    batches=(global_batch=64 "micro_batch=$((64 / processes))")
+fi
 note="it has seen drawn actors alone: of anybody else expect a patched face and the looks of an actor"
 [[ -z ${word[data]} ]] || note="it was trained on ${word[data]} and has seen nobody else"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
@@ -71,16 +78,17 @@ launched() { # launched SCRIPT WORDS...: on all processes, which are told of a s
 }
 
 train() { # train NAME EXPERIMENT SHARE WORDS...: in SHARE of the minutes' whole, then exported
-    local stage=$1 experiment=$2 share=$3 steps warmup alone=()
+    local stage=$1 experiment=$2 share=$3 steps warmup alone=() sized=("${loading[@]}")
     shift 3
+    [[ $experiment =~ ^(vae|text|speech)$ ]] || sized+=("${batches[@]}")
     [[ ! -d $output/$stage.weights ]] || return 0
     if [[ ! -e $output/$stage.steps && ${word[minutes]} == 0 ]]; then
         echo 2 >"$output/$stage.steps"
     elif [[ ! -e $output/$stage.steps ]]; then
         rm -rf "$output/pilot"
         [[ $experiment != dmd ]] || alone=(dmd.alone=0)
-        launched train.py "experiment=$experiment" "output=$output/pilot" steps=12 "$@" "${alone[@]}" \
-            optimiser.decay_steps=1000000 log.every=4 log.preview_every=null
+        launched train.py "experiment=$experiment" "output=$output/pilot" steps=12 "${sized[@]}" "$@" \
+            "${alone[@]}" optimiser.decay_steps=1000000 log.every=4 log.preview_every=null
         python - "$output/pilot/log.jsonl" "$((60 * share * word[minutes] / whole))" >"$output/steps.aside" <<'PYTHON'
 import json, sys
 
@@ -95,8 +103,8 @@ PYTHON
     warmup=$((steps < 1000 ? steps / 10 : 100))
     [[ $experiment != dmd ]] || alone=("dmd.alone=$((steps / 10))")
     echo "$stage: $steps steps"
-    launched train.py "experiment=$experiment" "output=$output/$stage" "steps=$steps" "$@" "${alone[@]}" \
-        "optimiser.decay_steps=$steps" "optimiser.warmup_steps=$warmup"
+    launched train.py "experiment=$experiment" "output=$output/$stage" "steps=$steps" "${sized[@]}" "$@" \
+        "${alone[@]}" "optimiser.decay_steps=$steps" "optimiser.warmup_steps=$warmup"
     rm -rf "$output/aside"
     python scripts/export.py "run=$output/$stage" "step=$steps" "output=$output/aside" "note=$note"
     mv "$output/aside" "$output/$stage.weights"
