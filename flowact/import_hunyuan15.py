@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 
 from flowact.index import WHISPER, write_index
 from flowact.models.audio_encoder import WhisperEncoder, load_whisper
-from flowact.models.components import one_line, save_whisper
+from flowact.models.components import save_whisper
+from flowact.models.files import one_line
 from flowact.models.hunyuan15_weights import TransformerImport, plan_import, write_transformer
 from flowact.runs import ImportConfig
 from flowact.settings import (

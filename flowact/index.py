@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast, get_origin
 
 from flowact.geometry import Geometry
-from flowact.models.components import read_json
+from flowact.models.files import read_json
 from flowact.settings import (
     AudioEncoderConfig,
     AudioEncoderKind,

@@ -2,6 +2,8 @@
 
 import dataclasses
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -40,6 +42,13 @@ def test_a_preset_that_comes_with_weights_has_them_unless_it_is_changed():
     words = ["suite=actors", "output=a.json", "model=demo"]
     assert load_config("evaluate", words, EvaluateConfig).weights == str(demo)
     assert load_config("train", ["experiment=vae", "output=o"], TrainConfig).weights is None
+
+
+def test_a_command_line_is_read_before_torch_is_loaded():
+    # which takes seconds, and a mistake or --help should not.
+    said = "import sys, flowact.config; print({'torch', 'diffusers', 'av'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert told.stdout == "set()\n"
 
 
 def test_values_cross_as_their_types():

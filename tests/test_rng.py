@@ -5,7 +5,8 @@ import sys
 
 import torch
 
-from flowact.rng import keyed_normal, stable_seed
+from flowact.rng import keyed_normal
+from flowact.seeds import stable_seed
 
 
 def test_same_key_same_draw_whatever_came_between():
@@ -36,7 +37,7 @@ def test_global_generator_is_left_alone():
 
 
 def test_seed_is_equal_in_another_process():
-    code = "from flowact.rng import stable_seed; print(stable_seed(7, 'stream', 4))"
+    code = "from flowact.seeds import stable_seed; print(stable_seed(7, 'stream', 4))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(out.stdout) == stable_seed(7, "stream", 4)
 

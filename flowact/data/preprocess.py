@@ -29,8 +29,8 @@ from flowact.data.stages import StageTimes, ahead
 from flowact.data.store import CacheWriter, caption_id
 from flowact.data.windows import prompt_of
 from flowact.ranks import rank_and_world
-from flowact.rng import stable_seed
 from flowact.runtime import UNTRAINED, resolve_device, resolve_dtype
+from flowact.seeds import stable_seed
 
 logger = logging.getLogger(__name__)
 

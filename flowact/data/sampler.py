@@ -15,7 +15,7 @@ from torch.utils.data import Sampler
 
 from flowact.data.windows import Shape, WindowsConfig, shapes
 from flowact.geometry import Geometry
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 # Shares are rounded to one micro-batch in so many.
 PERIOD = 1000

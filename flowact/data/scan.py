@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from flowact.data.manifest import LONGEST_ID, MANIFEST, Clip
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv")
 

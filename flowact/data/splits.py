@@ -6,7 +6,7 @@ another split's: a face because its seed differs, a voice or a phrasing because 
 
 from typing import Literal
 
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 Split = Literal["train", "validation", "test", "reserved"]
 Pool = Literal["train", "validation", "test"]

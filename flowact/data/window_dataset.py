@@ -11,7 +11,7 @@ from flowact.data.data_folder import DataFolder, Windows
 from flowact.data.sampler import Draws, Pool, pools_of_folder
 from flowact.data.windows import WindowsConfig, choose
 from flowact.geometry import Geometry
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 
 class WindowDataset(Dataset[Windows]):

@@ -3,11 +3,15 @@
 There is another convention, cond + w (cond - uncond); of two equal results its w is less by one.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-from torch import Tensor
+if TYPE_CHECKING:  # settings have scales too, and are read before torch is there
+    from torch import Tensor
 
-Scale = float | Tensor
+Scale: TypeAlias = "float | Tensor"
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class UncondGuidance:
     audio: Scale
 
     @classmethod
-    def from_cond(cls, text: Scale, audio: Scale) -> "UncondGuidance":
+    def from_cond(cls, text: Scale, audio: Scale) -> UncondGuidance:
         """From scales of cond + w (cond - uncond), where 0 is without guidance."""
         return cls(text + 1, audio + 1)
 

@@ -10,7 +10,7 @@ from flowact.evaluation.appearance import Appearance
 from flowact.evaluation.metrics import ACTORS, Numbers, numbers
 from flowact.evaluation.statistics import CONFIDENCE, RESAMPLES, Estimate, Series, estimate
 from flowact.evaluation.takes import ActorTake
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 MINUTE = 60.0
 PER_FRAME = ("mouth", "loud", "quiet", "reading", "tracks", "wrists")

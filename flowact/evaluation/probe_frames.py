@@ -16,7 +16,7 @@ from flowact.data.actors.clip import ActorClip, ActorSeeds, make_clip
 from flowact.data.actors.renderer import Framing, Renderer
 from flowact.evaluation.probe import cut_faces, to_pixels, view
 from flowact.evaluation.probe_networks import FACE_SIZE, FACE_TARGETS
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 CONTEXT_MARGIN = 2.0  # a face is stored with what lies around it, so that training can shift it
 CONTEXT_SIZE = 104

@@ -23,7 +23,7 @@ from flowact.evaluation.probe_networks import (
     BodyNetwork,
     FaceNetwork,
 )
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 logger = logging.getLogger(__name__)
 

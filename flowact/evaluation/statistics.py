@@ -6,7 +6,7 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95

@@ -1,6 +1,5 @@
 """The parts of a pipeline: built untrained from settings, or loaded from a saved folder."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from flowact.models.audio_encoder import (
     build_whisper,
     load_whisper,
 )
+from flowact.models.files import one_line
 from flowact.models.text_encoder import ByteT5TextEncoder, HunyuanTextEncoder
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.models.vae import VideoAutoencoder
@@ -199,22 +199,3 @@ def own_memory(module: nn.Module) -> None:
     """
     for parameter in module.parameters():
         parameter.data = parameter.data.clone()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        ValueError: it is not there, or is none.
-    """
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"weights: {path} cannot be read: {one_line(error)}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"weights: {path} holds no JSON object")
-    return value
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from flowact.models.audio_adapter import AudioCrossAttention, AudioProjector
-from flowact.models.components import one_line, read_json
 from flowact.models.embeddings import GuidanceEmbedding
+from flowact.models.files import one_line, read_json
 from flowact.models.transformer import FlowActTransformer3DModel
 from flowact.settings import TransformerConfig
 

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from flowact.data.actors.clip import ActorSeeds, make_clip
 from flowact.data.actors.renderer import Renderer
 from flowact.data.actors.tracks import Tracks
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 TRAINING_ACTORS = 700_000  # later seeds of the training split are the probe's
 TAKE_FRAMES = 160  # of the performance that a sample is cut from

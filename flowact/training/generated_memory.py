@@ -25,8 +25,9 @@ from flowact.diffusion import flow
 from flowact.diffusion.levels import Levels
 from flowact.index import read_index
 from flowact.ranks import rank_and_world
-from flowact.rng import keyed_normal, keyed_uniform, stable_seed
+from flowact.rng import keyed_normal, keyed_uniform
 from flowact.runtime import resolve_device, resolve_dtype
+from flowact.seeds import stable_seed
 from flowact.settings import ModelConfig
 from flowact.training.tasks import Task, clean_buffer
 from flowact.training.window_settings import GenerateLatentsConfig

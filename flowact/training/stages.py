@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 from flowact.training.objective import Objective
 from flowact.training.objectives.audio_motion import build_audio_motion
 from flowact.training.objectives.autoregressive import build_autoregressive

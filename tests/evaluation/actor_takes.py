@@ -15,7 +15,7 @@ from flowact.evaluation.sound import at_frames, loudness, silent, sound_offset
 from flowact.evaluation.takes import ActorTake
 from flowact.evaluation.video import Video
 from flowact.geometry import Geometry
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 GEOMETRY = Geometry()
 FPS = GEOMETRY.fps

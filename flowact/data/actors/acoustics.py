@@ -15,7 +15,7 @@ from flowact.data.actors.acoustics_codec import CODECS, through_codec
 from flowact.data.actors.acoustics_voice import shift_voice
 from flowact.data.actors.phones import SAMPLE_RATE
 from flowact.data.actors.speech import LOUDNESS_DBFS, PEAK
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 Samples = NDArray[np.floating]
 Part = Callable[[Samples, np.random.Generator], Samples]

@@ -8,7 +8,7 @@ import numpy as np
 
 from flowact.data.actors.tracks import ACTIONS, STATES
 from flowact.geometry import Geometry
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 FPS = Geometry().fps
 SHORTEST, LONGEST = 2 * FPS, 6 * FPS

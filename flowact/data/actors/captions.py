@@ -16,7 +16,7 @@ from flowact.data.actors.phrases import (
     SENTENCES,
 )
 from flowact.data.splits import Pool, pool_of
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 Form = Literal["base", "singular", "gerund"]
 Choose = Callable[[Sequence[str]], str]

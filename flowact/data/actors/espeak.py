@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from flowact.data.actors.phones import SAMPLE_RATE, Phone, Utterance, faded
 from flowact.data.actors.texts import sentences
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 # Praat's names of eSpeak's languages, and whose sentences are read in them.
 LANGUAGES = {

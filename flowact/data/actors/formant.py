@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowact.data.actors.phones import SAMPLE_RATE, Phone, Utterance, faded
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 Array = NDArray[np.floating]
 Spectra = NDArray[np.complexfloating]  # [windows, FFT // 2 + 1]

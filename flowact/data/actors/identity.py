@@ -8,7 +8,7 @@ import numpy as np
 from flowact.data.actors.body import Body
 from flowact.data.actors.drawing import palette
 from flowact.data.actors.drawing.looks import STYLES, Clothes, Face, Scene
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 _PERSON = {"she": "woman", "he": "man", "they": "person"}
 _STYLE = {

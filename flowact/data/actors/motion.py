@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flowact.data.actors.behaviour import FPS, Beat
 from flowact.data.actors.tracks import Array, Tracks
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 Curve = NDArray[np.floating]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from flowact.data.actors import espeak, formant
 from flowact.data.actors.phones import SAMPLE_RATE, Phone, Utterance
 from flowact.data.splits import pool_of
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 
 Array = NDArray[np.floating]
 Synthesiser = Literal["espeak", "formant"]

@@ -26,7 +26,7 @@ from flowact.models.audio_adapter import AudioProjector
 from flowact.models.audio_encoder import WhisperEncoder, log_mel
 from flowact.models.components import own_memory
 from flowact.pipeline import FlowActPipeline
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 from flowact.streaming.audio import AudioExtractor
 from flowact.training.objective import Draws, Losses, Objective
 from flowact.training.settings import TrainConfig

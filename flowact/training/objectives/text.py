@@ -24,7 +24,7 @@ from flowact.index import read_index
 from flowact.models import components
 from flowact.models.text_encoder import ByteT5TextEncoder
 from flowact.pipeline import FlowActPipeline
-from flowact.rng import stable_seed
+from flowact.seeds import stable_seed
 from flowact.settings import TextEncoderKind
 from flowact.training.objective import Draws, Losses, Objective
 from flowact.training.settings import TrainConfig
