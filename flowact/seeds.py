@@ -1,4 +1,4 @@
-"""Seeds by key: every draw is a pure function of what it is for, so no generator is saved."""
+"""Seeds made of keys."""
 
 import hashlib
 

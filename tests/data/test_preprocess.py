@@ -427,7 +427,7 @@ def test_memory_does_not_grow_with_the_number_of_clips(tmp_path, monkeypatch):
     tracemalloc.start()
     held_at_the_end(tmp_path, monkeypatch, 5)  # what is loaded once, or kept of the last few
     few, fewer_clips = held_at_the_end(tmp_path, monkeypatch, 2)
-    # So many, since now and then some 10 KB more are loaded in between.
+    # So many, since now and then some 20 KB more are loaded in between.
     many, more_clips = held_at_the_end(tmp_path, monkeypatch, 10)
     tracemalloc.stop()
     assert more_clips - fewer_clips == 56
