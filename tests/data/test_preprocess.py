@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from realdata import realdata
 from tiny import HEIGHT, WIDTH, tiny_config
-from video_files import click_times, every, flash_frames, realdata, write_video
+from video_files import click_times, every, flash_frames, write_video
 
 from flowact.data.encoders import load_encoders
 from flowact.data.focus import focus_maps

@@ -3,7 +3,8 @@
 import av
 import numpy as np
 import pytest
-from video_files import click_times, every, flash_frames, realdata, write_video
+from realdata import realdata
+from video_files import click_times, every, flash_frames, write_video
 
 from flowact.data.frames import FrameReader
 from flowact.data.sound import SoundReader, sound_span

@@ -1,11 +1,9 @@
 """Real videos with flashes and clicks at known times, made as the tests run."""
 
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
-import pytest
 
 SOUND_RATE = 48_000
 TICKS = Fraction(1, 90_000)
@@ -94,11 +92,3 @@ def flash_frames(frames):
     """Frames at which white begins, in the lower right, where no mark is."""
     white = frames[:, -8:, -8:].mean(axis=(1, 2, 3)) > 160
     return np.flatnonzero(white & ~np.concatenate([[False], white[:-1]]))
-
-
-def realdata(folder):
-    """Files of the folder of real media beside the repository, if it is there."""
-    path = Path(__file__).parents[3] / "shared" / "realdata" / folder
-    if not path.is_dir():
-        pytest.skip(f"no real media: {path} is not there")
-    return sorted(path.iterdir())

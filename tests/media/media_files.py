@@ -1,10 +1,7 @@
 """Real media files for the tests of this folder, made as they run."""
 
-from pathlib import Path
-
 import av
 import numpy as np
-import pytest
 
 LAYOUTS = ("mono", "stereo", "2.1", "4.0", "5.0", "5.1", "6.1", "7.1")
 
@@ -46,11 +43,3 @@ def click_times(samples, rate):
     """Seconds at which bursts start: the loud samples that follow 15 ms without any."""
     loud = np.flatnonzero(np.abs(samples) > 0.25) / rate
     return loud[np.diff(loud, prepend=-1.0) > 0.015]
-
-
-def realdata(folder):
-    """Files of the folder of real media beside the repository, if it is there."""
-    path = Path(__file__).parents[3] / "shared" / "realdata" / folder
-    if not path.is_dir():
-        pytest.skip(f"no real media: {path} is not there")
-    return sorted(path.iterdir())

@@ -5,7 +5,8 @@ import wave
 import av
 import numpy as np
 import pytest
-from media_files import click_times, click_track, encode_audio, realdata
+from media_files import click_times, click_track, encode_audio
+from realdata import realdata
 
 from flowact.media.audio import audio_blocks, probe_audio, source_layout, stream_audio
 

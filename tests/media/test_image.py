@@ -4,8 +4,8 @@ import zlib
 
 import numpy as np
 import pytest
-from media_files import realdata
 from PIL import Image, ImageCms, ImageFile
+from realdata import realdata
 
 from flowact.media.image import BACKGROUND, MAX_PIXELS, MIN_SIDE, load_image
 
