@@ -10,6 +10,10 @@ weights (or model=PRESET) it makes actors and streams each from its first frame,
 the table then begins with their truth and with the autoencoder's round trip, the ceiling. The
 videos stay in a folder beside the output, and the same words again go on from there. With
 suite=voices the actors also say the recordings in a folder, and all are measured by their sound.
+
+    torchrun --nproc-per-node 8 scripts/evaluate.py weights=DIR suite=actors ...
+
+shares the actors out among processes, each on a GPU of its own where there are any.
 """
 
 import json
@@ -28,6 +32,9 @@ def work(config: EvaluateConfig) -> None:
     output = check_output(config.output, suffix=".json")
     if config.videos is None:
         run = evaluate_model(config)
+        if run is None:
+            print("this process has streamed its share; the last to end measures all")
+            return
         columns, report = run.columns, describe_model(run, config)
     else:
         columns = {"mean": evaluate(config)}

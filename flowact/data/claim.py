@@ -16,12 +16,10 @@ def claim(folder: Path, told: dict[str, Any]) -> None:
         ValueError: what is in it was made otherwise, or it holds something else.
     """
     file = folder / MADE_BY
+    # Looked at before the file, which another process may write at this moment.
+    occupied = folder.exists() and (not folder.is_dir() or any(folder.glob("[!.]*")))
     told = json.loads(json.dumps(told))  # as a file holds it: lists for tuples
-    if (
-        not file.is_file()
-        and folder.exists()
-        and (not folder.is_dir() or any(folder.glob("[!.]*")))
-    ):
+    if occupied and not file.is_file():
         raise ValueError(f"{folder} is not an empty folder; name another output")
     folder.mkdir(parents=True, exist_ok=True)
     if file.is_file():

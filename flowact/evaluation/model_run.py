@@ -3,13 +3,14 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from flowact.data.actors.dataset import Recipe, write_dataset
 from flowact.data.actors.settings import MakeActorsConfig
 from flowact.data.claim import claim
-from flowact.data.manifest import read_manifest
+from flowact.data.manifest import manifest_path
 from flowact.evaluation.actor_streams import ActorStreamer
 from flowact.evaluation.settings import COLUMNS, EvaluateConfig, Mouth, Suite
 from flowact.evaluation.suites import ActorSuite, Evaluation, VideoSuite, measure
@@ -17,9 +18,10 @@ from flowact.evaluation.takes import file_hash
 from flowact.evaluation.voices import find_recordings, said_by
 from flowact.index import read_index
 from flowact.pipeline import FlowActPipeline
+from flowact.ranks import rank_and_world
 from flowact.runs import RunConfig
 from flowact.runtime import decoder_name, load_pipeline, weights_name
-from flowact.settings import AttentionBackend, Quantize
+from flowact.settings import AttentionBackend, Quantize, StreamSettings
 
 TRUTH, ROUND_TRIP, MODEL = COLUMNS
 VOICES = "voices"
@@ -40,8 +42,13 @@ class ModelRun:
     streamed: dict[str, Any]
 
 
-def evaluate_model(config: EvaluateConfig) -> ModelRun:
+def evaluate_model(config: EvaluateConfig) -> ModelRun | None:
     """Make the actors, stream them, and measure; files that an earlier run completed are kept.
+
+    Processes that torchrun or SLURM started share the actors out, and the last to end measures.
+
+    Returns:
+        None from the others.
 
     Raises:
         ValueError: a setting is out of range, the weights or a voice cannot be loaded, or the
@@ -64,44 +71,56 @@ def evaluate_model(config: EvaluateConfig) -> ModelRun:
             workers=config.workers,
         )
     )
-    streamed: dict[str, Any] = {
+    streamed = _telling(config, run, pipeline, settings)
+    claim(folder, streamed)
+    clips = write_dataset(folder / TRUTH, recipe, config.workers, rank_and_world())
+    streamer = ActorStreamer(pipeline, folder / TRUTH, settings, config.threads)
+    folders = {column: folder / column for column in COLUMNS if column in config.columns}
+    names = [recipe.id(index) for index in range(recipe.clips)]
+    files = []
+    for column, made in folders.items():
+        if column != TRUTH:
+            streamer.make(clips, made, round_trip=column == ROUND_TRIP)
+            files += [made / f"{name}.mp4" for name in names]
+    if recordings:
+        # Others than these are others' voices: the rest of what was streamed stays good for them.
+        hashes = {path.name: file_hash(path) for path in recordings}
+        streamed[VOICES] = hashes
+        folders[VOICES] = folder / f"{VOICES}-{_digest(hashes)}"
+        # The actors take turns.
+        own, turns = {clip.id: clip for clip in clips}, zip(recordings.items(), cycle(names))
+        scenes = [
+            said_by(own[name], path, seconds, run.model.geometry)
+            for (path, seconds), name in turns
+            if name in own
+        ]
+        streamer.stream(scenes, folders[VOICES])
+        files += [folders[VOICES] / f"{path.name}.mp4" for path in recordings]
+    if not all(file.is_file() for file in [manifest_path(folder / TRUTH), *files]):
+        return None
+    suite = _suite(config, folder / TRUTH)
+    found = {name: measure(suite, made, config.seed) for name, made in folders.items()}
+    return ModelRun(found, folder, streamed)
+
+
+def _telling(
+    config: EvaluateConfig, run: RunConfig, pipeline: FlowActPipeline, settings: StreamSettings
+) -> dict[str, Any]:
+    """What makes the streams. Arithmetic that is not changed is not told of, as before it could
+    be: folders of then can be gone on with."""
+    told: dict[str, Any] = {
         "model": run.model.name,
         "weights": weights_name(run, pipeline.trained),
         "decoder": decoder_name(run),
         "precision": str(pipeline.transformer.dtype).removeprefix("torch."),
         "stream": asdict(settings) | {"update": settings.update.name},
     }
-    streamed |= _changed_arithmetic(config, pipeline)
-    claim(folder, streamed)
-    write_dataset(folder / TRUTH, recipe, config.workers)
-    clips = read_manifest(folder / TRUTH)
-    scenes = said_by(clips, recordings, run.model.geometry)
-    streamer = ActorStreamer(pipeline, folder / TRUTH, settings, config.threads)
-    columns = [column for column in COLUMNS if column in config.columns]
-    for column in columns:
-        if column != TRUTH:
-            streamer.make(clips, folder / column, round_trip=column == ROUND_TRIP)
-    folders = {column: folder / column for column in columns}
-    if scenes:
-        # Others than these are others' voices: the rest of what was streamed stays good for them.
-        hashes = {path.name: file_hash(path) for path in recordings}
-        streamed[VOICES] = hashes
-        folders[VOICES] = folder / f"{VOICES}-{_digest(hashes)}"
-        streamer.stream(scenes, folders[VOICES])
-    suite = _suite(config, folder / TRUTH)
-    found = {name: measure(suite, made, config.seed) for name, made in folders.items()}
-    return ModelRun(found, folder, streamed)
-
-
-def _changed_arithmetic(config: EvaluateConfig, pipeline: FlowActPipeline) -> dict[str, Any]:
-    """What differs from the plain model; nothing if nothing does, as in folders made before."""
-    changed: dict[str, Any] = {}
     if config.attention is not AttentionBackend.native:
-        changed["attention"] = config.attention.name
+        told["attention"] = config.attention.name
     if pipeline.transformer.quantised is not Quantize.none:
-        changed["quantize"] = pipeline.transformer.quantised.name
-        changed["quantize_layers"] = list(config.quantize_layers)
-    return changed
+        told["quantize"] = pipeline.transformer.quantised.name
+        told["quantize_layers"] = list(config.quantize_layers)
+    return told
 
 
 def _digest(hashes: dict[str, str]) -> str:

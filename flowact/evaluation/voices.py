@@ -1,8 +1,6 @@
 """Recorded voices, said by actors: there is no truth of their mouths, but there is their sound."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
 
 from flowact.data.actors.behaviour import FPS, Beat
@@ -39,17 +37,12 @@ def find_recordings(folder: str | Path) -> dict[Path, float]:
     return found
 
 
-def said_by(
-    clips: Sequence[Clip], recordings: Mapping[Path, float], geometry: Geometry
-) -> list[Scene]:
-    """Each recording as the speech of an actor, who does nothing else; the actors take turns."""
-    scenes = []
-    for (recording, seconds), clip in zip(recordings.items(), cycle(clips), strict=False):
-        assert clip.seeds is not None, "actors have seeds"
-        frames = geometry.frames(round(seconds * geometry.sample_rate))
-        beat = Beat(0, frames, "speak", "none")
-        pronoun = Identity.from_seed(clip.seeds["identity"]).pronoun
-        (caption,) = make_captions([beat], pronoun, clip.seeds["phrasing"])
-        speaks = Interval(0.0, frames / FPS, beat.state, caption, beat.action)
-        scenes.append(Scene(recording.name, clip, recording, (speaks,), frames))
-    return scenes
+def said_by(clip: Clip, recording: Path, seconds: float, geometry: Geometry) -> Scene:
+    """A recording as the speech of the actor of ``clip``, who does nothing else."""
+    assert clip.seeds is not None, "actors have seeds"
+    frames = geometry.frames(round(seconds * geometry.sample_rate))
+    beat = Beat(0, frames, "speak", "none")
+    pronoun = Identity.from_seed(clip.seeds["identity"]).pronoun
+    (caption,) = make_captions([beat], pronoun, clip.seeds["phrasing"])
+    speaks = Interval(0.0, frames / FPS, beat.state, caption, beat.action)
+    return Scene(recording.name, clip, recording, (speaks,), frames)

@@ -162,6 +162,28 @@ def test_a_run_that_was_stopped_goes_on(run, tiny_pipeline):
     assert not list(run.folder.rglob(".*"))
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_processes_share_the_actors_and_the_last_measures(
+    run, config, tmp_path, monkeypatch, first
+):
+    """Whichever it is; the videos are those of one process, and all are measured."""
+    shared = replace(config, output=str(tmp_path / "scores.json"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", str(first))
+    assert evaluate_model(shared) is None
+    folder = tmp_path / "scores"
+    name = f"actor-090000{first}-t0.mp4"
+    assert [p.name for p in sorted(folder.rglob("*.mp4"))] == [name] * 3
+    monkeypatch.setenv("RANK", str(1 - first))
+    made = evaluate_model(shared)
+    assert {n: column.scores for n, column in made.columns.items()} == {
+        n: column.scores for n, column in run.columns.items()
+    }
+    videos = [path.relative_to(folder) for path in folder.rglob("*.mp4")]
+    assert len(videos) == 6
+    assert all((folder / v).read_bytes() == (run.folder / v).read_bytes() for v in videos)
+
+
 def test_what_other_settings_made_is_not_taken(run, config):
     with pytest.raises(ValueError, match=r"scores was made with stream .*name another output"):
         evaluate_model(replace(config, stream=replace(config.stream, micro_steps=2)))
@@ -195,7 +217,9 @@ def test_the_model_hears_what_the_video_plays(tiny_pipeline, run, tmp_path):
         assert torch.equal(joined, torch.arange(min(samples, 9)))
 
 
-def test_recordings_are_said_by_actors_and_measured_by_their_sound(config, tmp_path, write_wav):
+def test_recordings_are_said_by_actors_and_measured_by_their_sound(
+    config, tmp_path, write_wav, monkeypatch
+):
     voices = tmp_path / "voices"
     voices.mkdir()
     for name, seconds in (("long.wav", 2.5), ("short.wav", 1.0), ("other.WAV", 2.0)):
@@ -223,6 +247,13 @@ def test_recordings_are_said_by_actors_and_measured_by_their_sound(config, tmp_p
     assert "probe" in told["made_by"]
     picture = Image.open(draw_frames(run.columns, tmp_path / "scores.json"))
     assert picture.height == 3 * 32  # voices, pixels: no actor of the other columns is one of them
+    # Each process streams what its own actors say, of whom the second says one.
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    shared = replace(config, output=str(tmp_path / "shared.json"))
+    assert evaluate_model(shared) is None
+    assert [p.name for p in (tmp_path / "shared").glob("voices-*/*")] == ["other.WAV.mp4"]
+    monkeypatch.undo()
     # Other voices are streamed anew, and nothing else.
     before = {path: path.stat().st_mtime_ns for path in run.folder.rglob("*.mp4")}
     write_wav(tone(1.2)).rename(voices / "short.wav")

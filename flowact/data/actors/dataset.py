@@ -30,6 +30,7 @@ from flowact.data.actors.speech import Synthesiser, best_synthesiser
 from flowact.data.actors.tracks import Tracks
 from flowact.data.manifest import Clip, from_json, to_json, write_manifest
 from flowact.data.splits import derived_seed, split_of
+from flowact.data.whole_file import whole_file
 from flowact.geometry import Geometry
 from flowact.media.writer import VideoWriter
 from flowact.workers import end_with_parent
@@ -124,31 +125,43 @@ DEFAULTS = {f.name: f.default for f in fields(Recipe) if f.default is not MISSIN
 """What a ``dataset.json`` means by the keys that it does not have."""
 
 
-def write_dataset(output: Path, recipe: Recipe, workers: int | None = None) -> None:
+def write_dataset(
+    output: Path, recipe: Recipe, workers: int | None = None, share: tuple[int, int] = (0, 1)
+) -> list[Clip]:
     """Fill the folder ``output``: ``manifest.jsonl``, videos, truth and ``dataset.json``.
 
     Clips that an earlier run has completed are kept; a kill leaves no half-written file in place.
 
     Args:
         output: a new or empty folder, or one that was begun with the same recipe.
-        workers: processes; None starts one per core.
+        workers: processes; None starts one per core, or as many fewer as there are that share.
+        share: which of how many that fill the folder this is. Each makes its clips, and the last
+            to end writes the manifest.
+
+    Returns:
+        The clips of this share.
 
     Raises:
         ValueError: ``output`` holds something else or cannot be written, the synthesiser is not
             installed, or a worker was killed.
     """
     _claim(output, recipe)
-    for stale in output.glob(".actor-*"):  # of a run that was killed
-        shutil.rmtree(stale, ignore_errors=True)
-    missing = [index for index in range(recipe.clips) if not _complete(output, recipe.id(index))]
-    workers = min(workers or os.cpu_count() or 1, max(1, len(missing)))
+    rank, world = share
+    own = range(recipe.clips)[rank::world]
+    missing = [index for index in own if not _complete(output, recipe.id(index))]
+    for index in missing:
+        for stale in output.glob(f".{recipe.id(index)}.*"):  # of a run that was killed
+            shutil.rmtree(stale, ignore_errors=True)
+    workers = workers or max(1, (os.cpu_count() or 1) // world)
+    workers = min(workers, max(1, len(missing)))
     made = _make_all(partial(_make_clip, output, recipe), missing, workers)
-    with tqdm(
-        total=recipe.clips, initial=recipe.clips - len(missing), unit="clip", disable=None
-    ) as bar:
+    with tqdm(total=len(own), initial=len(own) - len(missing), unit="clip", disable=None) as bar:
         for _ in made:
             bar.update()
-    write_manifest(output, (_row(output, recipe.id(index)) for index in range(recipe.clips)))
+    names = [recipe.id(index) for index in range(recipe.clips)]
+    if all(_complete(output, name) for name in names):
+        write_manifest(output, (_row(output, name) for name in names))
+    return [_row(output, names[index]) for index in own]
 
 
 def load_truth(path: str | Path) -> tuple[Tracks, dict[str, NDArray[np.float32]]]:
@@ -169,19 +182,21 @@ def _claim(output: Path, recipe: Recipe) -> None:
     """Make ``output`` a folder of this recipe, unless it is one of something else."""
     told = {"split": split_of(recipe.seed), **asdict(recipe)}
     file = output / RECIPE
+    # Looked at before the file, which another process may write at this moment.
+    occupied = output.exists() and (not output.is_dir() or any(output.glob("[!.]*")))
     if file.is_file():
         theirs = DEFAULTS | _read_recipe(file)
         if differing := [key for key in told if theirs.get(key) != told[key]]:
             values = ", ".join(f"{key}={theirs.get(key)}" for key in differing)
             raise ValueError(f"{output} was made with {values}; give the same, or another folder")
-    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+    elif occupied:
         raise ValueError(f"output {output} is not an empty folder; name a new one")
     try:
+        output.mkdir(parents=True, exist_ok=True)
+        with whole_file(file) as text:
+            text.write(json.dumps(told, indent=2) + "\n")
         for name in (VIDEOS, TRUTH):
-            (output / name).mkdir(parents=True, exist_ok=True)
-        aside = file.with_suffix(".aside")
-        aside.write_text(json.dumps(told, indent=2) + "\n")
-        aside.replace(file)
+            (output / name).mkdir(exist_ok=True)
     except OSError as error:
         raise ValueError(f"output {output} cannot be written: {error.strerror}") from error
 
