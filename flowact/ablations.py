@@ -16,7 +16,7 @@ from flowact.evaluation.statistics import Estimate, interval
 from flowact.geometry import Geometry
 from flowact.index import DEMO, pipeline_hash
 from flowact.settings import StreamSettings
-from flowact.subruns import SCRIPTS, run_script
+from flowact.subruns import run_script
 
 TEACHER = ("stream.micro_steps=4", "stream.guidance=2")
 SHIPPED, BEGUN = "shipped", "begun"  # instead of a stage's name: what the run names
@@ -49,7 +49,7 @@ class AblateConfig:
             on from trained weights.
         steps: of rows that train, in place of stage 2's; distilled ones take as many.
         clips, seconds, seed: of the actors that are streamed, the same in all rows.
-        launch: a file of configs/accelerate, for training.
+        launch: a file of configs/accelerate, for training and streaming.
     """
 
     output: str
@@ -245,7 +245,7 @@ def _do(folder: Path, row: Row, config: AblateConfig) -> None:
         weights = _trained(folder, weights, row, config)
     words = [f"weights={weights}", "suite=actors", "columns=[model]", f"output={scores}"]
     words += [f"clips={config.clips}", f"seconds={config.seconds}", f"seed={config.seed}"]
-    run_script("evaluate.py", [*words, *row.stream])
+    run_script("evaluate.py", [*words, *row.stream], config.launch)
 
 
 def _weights(row: Row, config: AblateConfig) -> Path:
@@ -291,9 +291,7 @@ def _trained(folder: Path, start: Path, row: Row, config: AblateConfig) -> Path:
     if row.experiment == "dmd":
         words += [f"dmd.teacher={_stage('stage3a', config)}"]
         words += [f"dmd.alone={config.steps // 10}"]
-    launch = SCRIPTS.parent / "configs" / "accelerate" / f"{config.launch}.yaml"
-    launcher = ("-m", "accelerate.commands.launch", "--config_file", str(launch))
-    run_script("train.py", words, *launcher)
+    run_script("train.py", words, config.launch)
     aside = folder / "aside"
     shutil.rmtree(aside, ignore_errors=True)
     run_script("export.py", [f"run={folder / 'run'}", f"output={aside}"])

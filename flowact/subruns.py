@@ -6,14 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+LAUNCHES = SCRIPTS.parent / "configs" / "accelerate"
 
 
-def run_script(name: str, words: Sequence[str], *launcher: str) -> None:
-    """``python [LAUNCHER] scripts/NAME WORDS``.
+def run_script(name: str, words: Sequence[str], launch: str | None = None) -> None:
+    """``python scripts/NAME WORDS``, or ``accelerate launch`` of it.
+
+    Args:
+        launch: a file of configs/accelerate, by its name.
 
     Raises:
-        ValueError: it has ended with an error, which it has told by itself.
+        ValueError: there is no such file, or the script has ended with an error, which it has told
+            by itself.
     """
+    launcher = []
+    if launch is not None:
+        file = LAUNCHES / f"{launch}.yaml"
+        if not file.is_file():
+            known = ", ".join(sorted(path.stem for path in LAUNCHES.glob("*.yaml")))
+            raise ValueError(f"launch is {launch}; choose among {known}")
+        launcher = ["-m", "accelerate.commands.launch", "--config_file", str(file)]
     command = [sys.executable, *launcher, str(SCRIPTS / name), *words]
     ended = subprocess.run(command, check=False)
     if ended.returncode:

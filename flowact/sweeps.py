@@ -14,7 +14,7 @@ from flowact.index import pipeline_hash, read_index
 from flowact.runs import StreamOverrides
 from flowact.subruns import run_script
 
-FREE = ("output", "over")  # what a sweep may be gone on with changed
+FREE = ("output", "over", "launch")  # what a sweep may be gone on with changed
 
 Point = tuple[str, ...]
 
@@ -30,6 +30,7 @@ class SweepConfig:
         output: a folder for the scores, the table and the plot; what is done is not done again.
         clips, seconds, seed: of the actors that are streamed, the same for all. From two minutes
             on it is the last one's scores that are told.
+        launch: a file of configs/accelerate, whose processes share the actors out; None is one.
         device: as in scripts/evaluate.py.
     """
 
@@ -39,6 +40,7 @@ class SweepConfig:
     clips: int = 6
     seconds: float = 20.0
     seed: int = SEED
+    launch: str | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -100,7 +102,7 @@ def _report(point: Point, config: SweepConfig) -> dict[str, Any]:
         words += [f"clips={config.clips}", f"seconds={config.seconds}", f"seed={config.seed}"]
         words += [f"device={config.device}", f"output={scores}"]
         words += [*(f"stream.{setting}" for setting in settings)]
-        run_script("evaluate.py", words)
+        run_script("evaluate.py", words, config.launch)
     report: dict[str, Any] = json.loads(scores.read_text())
     return report
 

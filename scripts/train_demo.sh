@@ -189,7 +189,7 @@ else
 fi
 
 score() { # score NAME WEIGHTS WORDS...
-    [[ -e $output/$1.json ]] || python scripts/evaluate.py "weights=$output/$2.weights" suite=actors \
+    [[ -e $output/$1.json ]] || launched evaluate.py "weights=$output/$2.weights" suite=actors \
         "clips=${word[scored]}" "seconds=${word[seconds]}" "output=$output/$1.json" "${@:3}"
 }
 

@@ -29,7 +29,7 @@ def runs(monkeypatch):
     """The scripts that rows run, with their words; each leaves the files that rows go on with."""
     done = []
 
-    def run(script, words, *_launcher):
+    def run(script, words, _launch=None):
         given = dict(word.split("=", 1) for word in words)
         done.append((script, given))
         if script == "export.py":

@@ -19,8 +19,9 @@ def weights(tiny_pipeline, tmp_path_factory):
 
 
 def test_every_point_is_streamed_once_and_told(weights, tmp_path):
+    """By two processes, which share its actors."""
     output = tmp_path / "sweep"
-    words = [f"weights={weights}", f"output={output}", "clips=1", "seconds=2"]
+    words = [f"weights={weights}", f"output={output}", "clips=2", "seconds=2", "launch=cpu2"]
     words += ["over=['audio_lag=0,2','micro_steps=2']"]
     run_script("sweep.py", words)
     names = [f"audio_lag={lag} micro_steps=2" for lag in (0, 2)]
@@ -39,8 +40,8 @@ def test_every_point_is_streamed_once_and_told(weights, tmp_path):
     # What is there is not made again; other actors and other weights are refused.
     before = {path: path.stat().st_mtime_ns for path in output.glob("audio_lag=*.json")}
     assert sweep(load_config("sweep", words, SweepConfig)) == "\n".join(lines) + "\n"
-    with pytest.raises(ValueError, match=r"was made with clips 1; name another output"):
-        sweep(load_config("sweep", [*words[:2], "clips=2", *words[3:]], SweepConfig))
+    with pytest.raises(ValueError, match=r"was made with clips 2; name another output"):
+        sweep(load_config("sweep", [*words[:2], "clips=3", *words[3:]], SweepConfig))
     index = weights / "model_index.json"
     index.write_text(index.read_text() + " ")
     with pytest.raises(ValueError, match=r"was made with weights_are \w+; name another output"):
@@ -52,7 +53,7 @@ def test_streams_that_repair_nothing_are_one(weights, tmp_path, monkeypatch):
     """Whatever the level of the repairs that they do not make; each point is told all the same."""
     streamed = []
 
-    def run(_script, words):
+    def run(_script, words, _launch):
         given = dict(word.split("=", 1) for word in words)
         streamed.append({name: v for name, v in given.items() if name.startswith("stream.")})
         score = {"mean": len(streamed), "low": 0.0, "high": 9.0, "n": 2}
@@ -74,6 +75,14 @@ def test_streams_that_repair_nothing_are_one(weights, tmp_path, monkeypatch):
         ["8", "0.1", "2.000"],
         ["8", "0.5", "3.000"],
     ]
+
+
+def test_a_launch_that_is_not_there_is_named(weights, tmp_path):
+    config = SweepConfig(
+        weights=str(weights), output=str(tmp_path), over=("audio_lag=0",), launch="gpu9"
+    )
+    with pytest.raises(ValueError, match="launch is gpu9; choose among cpu1, cpu2, gpu1, gpu8"):
+        sweep(config)
 
 
 def test_points_that_are_no_settings_are_found_before_any_is_streamed(weights, tmp_path):
