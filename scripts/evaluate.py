@@ -8,12 +8,9 @@
 Prints a table with 95 % confidence intervals, writes the same as JSON, and plots beside it. With
 weights (or model=PRESET) it makes actors and streams each from its first frame, sound and captions;
 the table then begins with their truth and with the autoencoder's round trip, the ceiling. The
-videos stay in a folder beside the output, and the same words again go on from there. With
+videos stay in a folder beside the output, and the same words again go on from there. Processes that
+torchrun --nproc-per-node N starts share the actors out, and the last to end measures. With
 suite=voices the actors also say the recordings in a folder, and all are measured by their sound.
-
-    torchrun --nproc-per-node 8 scripts/evaluate.py weights=DIR suite=actors ...
-
-shares the actors out among processes, each on a GPU of its own where there are any.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What the README shows, works."""
+"""What the README and the pages beside it show, works."""
 
 import re
 from pathlib import Path
@@ -8,8 +8,13 @@ import pytest
 from flowact.config import SCHEMAS, load_config
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^python scripts/(\w+)\.py (.+)$", README, re.MULTILINE)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "notebooks").glob("*.md"))]
+README, *_ = TEXTS = [page.read_text() for page in PAGES]
+COMMANDS = [
+    command
+    for text in TEXTS
+    for command in re.findall(r"^python scripts/(\w+)\.py (.+)$", text, re.MULTILINE)
+]
 
 
 def test_its_python_runs(monkeypatch):
@@ -34,6 +39,15 @@ def test_its_commands_were_found():
     assert {script for script, _ in COMMANDS} >= {"sample", "import_hunyuan15"}
 
 
-def test_every_file_that_it_names_is_there():
-    for name in re.findall(r"`((?:flowact|scripts|tests|notebooks|configs)/[\w/.]+)`", README):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_file_that_a_page_names_is_there(page):
+    text = page.read_text()
+    for name in re.findall(r"`((?:flowact|scripts|tests|notebooks|configs)/[\w/.]+)`", text):
         assert (ROOT / name).exists(), name
+    for link in re.findall(r"\]\((?!http)([^)]*)\)", text):
+        name, _, part = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE) if part else []
+        anchors = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings]
+        assert not part or part in anchors, link
