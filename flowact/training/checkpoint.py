@@ -28,7 +28,7 @@ from flowact.training.contents import check_contents, contents, of_models
 from flowact.training.roles import frozen_names
 from flowact.training.settings import CheckpointsConfig
 
-FORMAT = 1
+FORMAT = 2
 META = "meta.json"
 # What a run may go on with changed: none of it changes what is computed, but for rounding. Previews
 # may too, of whatever stage.
@@ -121,7 +121,7 @@ class Checkpoints:
         """
         meta = _read_meta(path)
         _check_config(path, meta["config"], self._run)
-        check_contents(meta.get("contents", {}), self._contents, str(path))
+        check_contents(meta["contents"], self._contents, str(path))
         damaged = sorted(
             name for name, found in self._hashes(path).items() if meta["hashes"].get(name) != found
         )
@@ -178,9 +178,7 @@ def check_beginning(path: Path, run: Mapping[str, Any]) -> None:
     Raises:
         ValueError: they are not, or ``path`` is no checkpoint of this format.
     """
-    check_contents(
-        of_models(_read_meta(path).get("contents", {})), of_models(contents(run)), str(path)
-    )
+    check_contents(of_models(_read_meta(path)["contents"]), of_models(contents(run)), str(path))
 
 
 def load_network(path: Path, role: str, network: nn.Module) -> None:

@@ -148,7 +148,7 @@ def test_a_damaged_file_is_named_and_the_one_before_it_still_serves(copied):
 def test_another_format_is_refused(copied):
     path = copied / "checkpoints" / "step-0000006" / "meta.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(ValueError, match="is of format 99; this code reads 1"):
+    with pytest.raises(ValueError, match="is of format 99; this code reads 2"):
         train(copied, checkpoints=CheckpointsConfig(every=2))
 
 
