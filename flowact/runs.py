@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from flowact.data.windows import WindowsConfig
+from flowact.endpoint import EndpointConfig
 from flowact.settings import (
     QUANTIZED_LAYERS,
     AttentionBackend,
@@ -17,6 +18,27 @@ from flowact.training.settings import OptimiserKind, TrainingPrecision
 from flowact.training.window_settings import LoraSettings
 
 NATIVE = AttentionBackend.native
+
+
+@dataclass(kw_only=True)
+class PlannerConfig(EndpointConfig):
+    """A multimodal language model that decides what the person does next (paper 2.6).
+
+    Attributes:
+        every: chunks between questions.
+        seconds: of the latest sound that it is given.
+        wait: whether the stream waits for its answers, which come at the same places then, however
+            long they take; otherwise one counts from the chunk on that is next.
+    """
+
+    timeout: float = 20.0
+    attempts: int = 1
+    every: int = 5
+    seconds: float = 4.0
+    wait: bool = True
+
+    def __post_init__(self) -> None:
+        self.check("planner", ("every", "seconds"))
 
 
 @dataclass
@@ -122,8 +144,9 @@ class SampleConfig(StreamConfig):
         audio: speech, in any format FFmpeg reads, or a video with a sound track.
         output: the .mp4 to write.
         report: the .json to write; None puts it beside the video.
-        prompt: what the person does, for the whole video.
+        prompt: what the person does, for the whole video, or until ``planner`` knows better.
         prompts: instead of ``prompt``, a JSON file: [{"start": 0.0, "text": "..."}, ...].
+        planner: that writes the prompts; they are put beside the video, as ``prompts`` takes them.
     """
 
     image: str
@@ -132,6 +155,21 @@ class SampleConfig(StreamConfig):
     report: str | None = None
     prompt: str = ""
     prompts: str | None = None
+    planner: PlannerConfig = field(default_factory=PlannerConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prompts is not None and self.prompt:
+            raise ValueError(
+                "prompt and prompts exclude each other; give one (prompts=null drops it)"
+            )
+        if self.planner.url is not None and self.prompts is not None:
+            raise ValueError("prompts are what planner writes; give one (prompts=null drops it)")
+        if self.planner.url is not None and self.parallel is not None:
+            raise ValueError(
+                "planner.url is for one process, since each would be told another plan; drop "
+                "parallel, or plan first and stream with the prompts that it wrote"
+            )
 
 
 @dataclass(kw_only=True)

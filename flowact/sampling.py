@@ -13,7 +13,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from flowact.evaluation.latency import latency_report
-from flowact.geometry import Geometry
 from flowact.index import read_index
 from flowact.media.audio import probe_audio
 from flowact.media.files import check_output
@@ -22,8 +21,10 @@ from flowact.media.writer import VideoWriter
 from flowact.pipeline import FlowActPipeline
 from flowact.runs import SampleConfig
 from flowact.runtime import describe, describe_sharing, shared_pipeline
+from flowact.settings import ModelConfig
 from flowact.streaming.engine import Engine
-from flowact.streaming.prompts import PromptSchedule, load_schedule
+from flowact.streaming.planner import EndpointPlanner, PlannedPrompts
+from flowact.streaming.prompts import PromptSchedule, load_schedule, save_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +46,15 @@ def sample(config: SampleConfig) -> dict[str, Any] | None:
     report_path = check_output(
         config.report or output.with_suffix(".json"), *inputs, suffix=".json"
     )
+    planned_path = output.with_suffix(".prompts.json")
+    if config.planner.url is not None:
+        check_output(planned_path, *inputs, suffix=".json")
     load_image(config.image, 16, 16)
     sound = probe_audio(config.audio)
     if sound.silent:
         logger.warning("%s is silent: the person will not speak", config.audio)
     model = config.model if config.weights is None else read_index(Path(config.weights))[0]
-    prompts = _prompts(config, model.geometry, sound.seconds)
+    prompts = _prompts(config, model, sound.seconds)
     settings = config.stream.over(model.stream)
     with shared_pipeline(config) as (pipeline, ranks):
         session = pipeline.session(config.image, prompts, seeds=(config.seed,), stream=settings)
@@ -68,6 +72,14 @@ def sample(config: SampleConfig) -> dict[str, Any] | None:
             report = latency_report(engine.timing, frames, model.geometry, settings)
             report |= about | {"synthetic": True, "interrupted": stopped.is_set()}
             report |= describe_sharing(config, ranks, report["calls"] + report["refine_calls"])
+            if isinstance(prompts, PlannedPrompts):
+                save_schedule(prompts.schedule, planned_path)
+                report["planner"] = {
+                    "model": config.planner.model,
+                    "prompts": str(planned_path),
+                    "asked": prompts.asked,
+                    "failed": prompts.failed,
+                }
             report_path.write_text(json.dumps(report, indent=2) + "\n")
     return report
 
@@ -121,12 +133,25 @@ def write_stream(
             yield frames.shape[1]
 
 
-def _prompts(config: SampleConfig, geometry: Geometry, seconds: float) -> PromptSchedule:
+def _prompts(
+    config: SampleConfig, model: ModelConfig, seconds: float
+) -> PromptSchedule | PlannedPrompts:
+    geometry, planner = model.geometry, config.planner
+    if planner.url is not None:
+        image = load_image(config.image, model.height, model.width)
+        return PlannedPrompts(
+            EndpointPlanner(planner, image, geometry),
+            geometry,
+            config.prompt,
+            every=planner.every,
+            seconds=planner.seconds,
+            wait=planner.wait,
+        )
     if config.prompts is None:
         return PromptSchedule.constant(config.prompt, geometry)
-    if config.prompt:
-        raise ValueError("prompt and prompts exclude each other; give one (prompts=null drops it)")
-    return load_schedule(config.prompts, geometry).within(seconds)
+    schedule = load_schedule(config.prompts, geometry)
+    schedule.warn_of_late(seconds)
+    return schedule
 
 
 def _render(

@@ -86,9 +86,8 @@ def test_a_run_overrides_the_model_key_by_key():
     ],
 )
 def test_text_may_hold_any_character(text):
-    config = load(f"prompt={text}", f"prompts={text}.json")
-    assert config.prompt == text
-    assert config.prompts == f"{text}.json"
+    assert load(f"prompt={text}").prompt == text
+    assert load(f"prompts={text}.json").prompts == f"{text}.json"
 
 
 @pytest.mark.parametrize("nothing", ["", "null"])

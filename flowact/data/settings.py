@@ -2,43 +2,28 @@
 
 from dataclasses import dataclass, field
 
+from flowact.endpoint import EndpointConfig
 from flowact.settings import ModelConfig, Precision
 
 CACHES = ("latents", "features", "text")
 
 
-@dataclass
-class CaptionerConfig:
+@dataclass(kw_only=True)
+class CaptionerConfig(EndpointConfig):
     """A vision-language model that describes clips without captions.
 
     Attributes:
-        url: of an OpenAI-compatible endpoint, such as http://localhost:8000/v1; None asks nobody.
-        model: its name there.
-        key_variable: the environment variable that holds the key, where one is needed.
         interval_chunks: chunks per interval that is described.
         frames: of each interval that are shown.
         parallel: requests at a time.
-        timeout: seconds to wait for an answer.
-        attempts: before an interval stays without a caption.
     """
 
-    url: str | None = None
-    model: str | None = None
-    key_variable: str = "OPENAI_API_KEY"
     interval_chunks: int = 5
     frames: int = 4
     parallel: int = 4
-    timeout: float = 60.0
-    attempts: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("interval_chunks", "frames", "parallel", "timeout", "attempts"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"captioner.{name} is {getattr(self, name)}; it must be above 0")
-        if (self.url is None) != (self.model is None):
-            raise ValueError("captioner.url and captioner.model go together: give both")
-        if self.url is not None and not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"captioner.url is {self.url}; it must start with http:// or https://")
+        self.check("captioner", ("interval_chunks", "frames", "parallel"))
 
 
 @dataclass(kw_only=True)

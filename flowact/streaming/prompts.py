@@ -10,6 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from torch import Tensor
+
 from flowact.geometry import Geometry
 
 logger = logging.getLogger(__name__)
@@ -22,6 +24,10 @@ class PromptSource(Protocol):
 
     def at(self, chunk: int) -> str:
         """The prompt of ``chunk``; empty for the null text."""
+        ...
+
+    def hear(self, samples: Tensor) -> None:
+        """Sound [B, n] as the stream is given it, before the chunks that need it."""
         ...
 
 
@@ -65,15 +71,27 @@ class PromptSchedule:
         begun = bisect_right(self.prompts, frame / self.geometry.fps, key=lambda p: p.start)
         return self.prompts[begun - 1].text if begun else ""
 
-    def within(self, seconds: float) -> "PromptSchedule":
-        """The prompts that start in a stream of ``seconds``; a warning names the others."""
-        kept = tuple(prompt for prompt in self.prompts if prompt.start < seconds)
-        if late := self.prompts[len(kept) :]:
-            starts = ", ".join(f"{prompt.start:g} s" for prompt in late)
+    def hear(self, samples: Tensor) -> None:
+        """Nothing depends on the sound."""
+
+    def warn_of_late(self, seconds: float) -> None:
+        """Name those that start after the end of a stream of ``seconds``, where nobody sees them.
+
+        They are kept: chunks that fill the queue at the end stand under them.
+        """
+        late = [f"{prompt.start:g} s" for prompt in self.prompts if prompt.start >= seconds]
+        if late:
             logger.warning(
-                "prompts that start at %s are ignored: the stream ends at %.2f s", starts, seconds
+                "prompts that start at %s are not seen: the stream ends at %.2f s",
+                ", ".join(late),
+                seconds,
             )
-        return PromptSchedule(kept, self.geometry)
+
+
+def save_schedule(schedule: PromptSchedule, path: str | Path) -> None:
+    """Write a schedule as ``load_schedule`` reads it."""
+    prompts = [prompt._asdict() for prompt in schedule.prompts]
+    Path(path).write_text(json.dumps(prompts, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def load_schedule(path: str | Path, geometry: Geometry) -> PromptSchedule:

@@ -76,7 +76,9 @@ class Session:
     def push(self, samples: Tensor) -> None:
         """Append audio, float32 [B, n], or [n] for all samples, at the geometry's rate."""
         batch = len(self._stream.seeds)
-        self._audio = self._audio.push(samples.expand(batch, -1) if samples.ndim == 1 else samples)
+        samples = samples.expand(batch, -1) if samples.ndim == 1 else samples
+        self._audio = self._audio.push(samples)
+        self.prompts.hear(samples)
 
     def end(self) -> None:
         """No more audio will come; the stream ends with it."""

@@ -3,15 +3,13 @@
 import base64
 import io
 import json
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from chat_server import parts_of, server
 from PIL import Image
 
-from flowact.data import captioner as module
+from flowact import endpoint
 from flowact.data.captioner import Captioner
 from flowact.data.manifest import Clip, Interval
 from flowact.data.plan import Material
@@ -25,35 +23,7 @@ GOOD = '```json\n{"state": "listen", "caption": " She nods. "}\n```'
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
-    monkeypatch.setattr(module, "BACKOFF", 0.01)
-
-
-@contextmanager
-def server(answer):
-    """An endpoint; ``answer(request, number)`` gives a status and the text of the model."""
-    requests = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            requests.append({"path": self.path, "key": self.headers["Authorization"], **body})
-            status, text = answer(body, len(requests))
-            reply = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(reply)))
-            self.end_headers()
-            self.wfile.write(reply)
-
-        def log_message(self, *args):
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{httpd.server_port}/v1", requests
-    finally:
-        httpd.shutdown()
-        httpd.server_close()
+    monkeypatch.setattr(endpoint, "BACKOFF", 0.01)
 
 
 def material(**changes):
@@ -67,10 +37,6 @@ def material(**changes):
 def captioner(url, **changes):
     values = {"url": url, "model": "vlm", "parallel": 1, "timeout": 5.0} | changes
     return Captioner(CaptionerConfig(**values), GEOMETRY)
-
-
-def parts_of(request, kind):
-    return [part[kind] for part in request["messages"][0]["content"] if part["type"] == kind]
 
 
 def is_about_looks(request):

@@ -70,17 +70,17 @@ def test_prompts_out_of_order_are_refused(starts):
         PromptSchedule(tuple(Prompt(start, "text") for start in starts), PAPER)
 
 
-def test_prompts_past_the_end_are_dropped_and_named(caplog):
+def test_prompts_past_the_end_are_named(caplog):
     schedule = PromptSchedule(
         (Prompt(0, "a"), Prompt(2.5, "b"), Prompt(8, "c"), Prompt(90, "d")), PAPER
     )
     with caplog.at_level(logging.WARNING):
-        assert schedule.within(8.0).prompts == (Prompt(0, "a"), Prompt(2.5, "b"))
+        schedule.warn_of_late(8.0)
     assert caplog.messages == [
-        "prompts that start at 8 s, 90 s are ignored: the stream ends at 8.00 s"
+        "prompts that start at 8 s, 90 s are not seen: the stream ends at 8.00 s"
     ]
     caplog.clear()
-    assert schedule.within(90.1) == schedule
+    schedule.warn_of_late(90.1)
     assert caplog.messages == []
 
 
@@ -174,7 +174,8 @@ def test_a_path_that_is_no_file(tmp_path):
 def test_the_bundled_schedule_fills_the_bundled_speech(caplog):
     schedule = load_schedule(files("flowact") / "assets" / "prompts.json", PAPER)
     chunks = PAPER.chunks(frames=8 * PAPER.fps)  # 8 s of speech, see flowact/assets/README.md
-    texts = {schedule.within(8.0).at(chunk) for chunk in range(chunks)}
+    schedule.warn_of_late(8.0)
+    texts = {schedule.at(chunk) for chunk in range(chunks)}
     assert texts == {prompt.text for prompt in schedule.prompts}
     assert "" not in texts
     assert caplog.messages == []
