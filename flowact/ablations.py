@@ -246,6 +246,19 @@ def _do(folder: Path, row: Row, config: AblateConfig) -> None:
     words = [f"weights={weights}", "suite=actors", "columns=[model]", f"output={scores}"]
     words += [f"clips={config.clips}", f"seconds={config.seconds}", f"seed={config.seed}"]
     run_script("evaluate.py", [*words, *row.stream], config.launch)
+    check_scores(scores)
+
+
+def check_scores(scores: Path) -> None:
+    """Whether a run of scripts/evaluate.py that ended well has left its scores.
+
+    Raises:
+        ValueError: it has not, as when one of its processes was lost.
+    """
+    if not scores.is_file():
+        raise ValueError(
+            f"{scores} was not written: not all was streamed; run the same words again"
+        )
 
 
 def _weights(row: Row, config: AblateConfig) -> Path:

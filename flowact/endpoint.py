@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import logging
 import os
 import time
 import urllib.error
@@ -11,17 +10,19 @@ import urllib.request
 import wave
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-logger = logging.getLogger(__name__)
-
 # Seconds before the second attempt; doubled each time.
 BACKOFF = 1.0
 JPEG_QUALITY = 90
+# Of a server, or of a reply that is none of the chat API's.
+FAILURES = (OSError, HTTPException, ValueError, LookupError, TypeError, AttributeError)
 
 Part = dict[str, Any]
 """Of a question, as the chat API takes it."""
@@ -52,16 +53,26 @@ class EndpointConfig:
             ValueError: they cannot, or one of ``above_zero`` is not.
         """
         for key in ("timeout", "attempts", *above_zero):
-            if not getattr(self, key) > 0:
-                raise ValueError(f"{name}.{key} is {getattr(self, key)}; it must be above 0")
+            if not 0 < getattr(self, key) < float("inf"):
+                raise ValueError(
+                    f"{name}.{key} is {getattr(self, key)}; it must be above 0, and finite"
+                )
         if (self.url is None) != (self.model is None):
             raise ValueError(f"{name}.url and {name}.model go together: give both")
         if self.url is not None and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"{name}.url is {self.url}; it must start with http:// or https://")
+        try:
+            urlsplit(self.url or "").port  # noqa: B018 (which is read for its error)
+        except ValueError as error:
+            raise ValueError(f"{name}.url is {self.url}: {error}") from error
+
+
+class NoAnswerError(Exception):
+    """A model gave no answer that can be used; says why."""
 
 
 class Endpoint:
-    """Asks a model; nothing that it does wrong is an error.
+    """Asks a model.
 
     Args:
         config: where; there must be a url.
@@ -72,7 +83,11 @@ class Endpoint:
         self._url = f"{str(config.url).rstrip('/')}/chat/completions"
 
     def ask(self, parts: Sequence[Part]) -> dict[str, Any]:
-        """The JSON object of the model's answer; an empty one if there is none."""
+        """The JSON object of the model's answer.
+
+        Raises:
+            NoAnswerError: there is none, after all attempts.
+        """
         body = json.dumps(
             {
                 "model": self._config.model,
@@ -81,16 +96,17 @@ class Endpoint:
                 "max_tokens": 300,
             }
         ).encode()
+        why = ""
         for attempt in range(self._config.attempts):
             if attempt:
                 time.sleep(BACKOFF * 2 ** (attempt - 1))
             try:
                 return _parse(self._post(body))
-            except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-                logger.debug("%s: attempt %d: %s", self._url, attempt + 1, error)
+            except FAILURES as error:
+                why = f"{type(error).__name__}: {error}"
                 if isinstance(error, urllib.error.HTTPError) and _hopeless(error.code):
                     break
-        return {}
+        raise NoAnswerError(f"{self._url}, model {self._config.model}: {why}")
 
     def _post(self, body: bytes) -> str:
         headers = {"Content-Type": "application/json"}

@@ -49,6 +49,8 @@ def sample(config: SampleConfig) -> dict[str, Any] | None:
     planned_path = output.with_suffix(".prompts.json")
     if config.planner.url is not None:
         check_output(planned_path, *inputs, suffix=".json")
+        if planned_path == report_path:
+            raise ValueError(f"report={report_path} is where planned prompts go; name another")
     load_image(config.image, 16, 16)
     sound = probe_audio(config.audio)
     if sound.silent:

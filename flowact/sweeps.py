@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from flowact.ablations import METRICS, SEED, whiskers
+from flowact.ablations import METRICS, SEED, check_scores, whiskers
 from flowact.data.claim import claim
 from flowact.evaluation.statistics import Estimate, interval
 from flowact.index import pipeline_hash, read_index
@@ -103,6 +103,7 @@ def _report(point: Point, config: SweepConfig) -> dict[str, Any]:
         words += [f"device={config.device}", f"output={scores}"]
         words += [*(f"stream.{setting}" for setting in settings)]
         run_script("evaluate.py", words, config.launch)
+        check_scores(scores)
     report: dict[str, Any] = json.loads(scores.read_text())
     return report
 

@@ -1,7 +1,6 @@
 """Measure videos, or a model: lip sync, prompt following, identity, drift, seams, diversity.
 
-    python scripts/evaluate.py videos=FILE_OR_DIR suite=actors output=scores.json [truth=DIR]
-    python scripts/evaluate.py videos=FILE_OR_DIR suite=video output=scores.json
+    python scripts/evaluate.py videos=FILE_OR_DIR suite=actors|video output=scores.json [truth=DIR]
     python scripts/evaluate.py weights=DIR suite=actors clips=40 seconds=20 output=scores.json
     python scripts/evaluate.py weights=DIR suite=voices voices=DIR clips=6 output=voices.json
 
@@ -20,6 +19,7 @@ from flowact.evaluation.settings import EvaluateConfig
 
 
 def work(config: EvaluateConfig) -> None:
+    from flowact.data.whole_file import whole_file
     from flowact.evaluation.model_run import evaluate_model
     from flowact.evaluation.plots import draw, draw_frames
     from flowact.evaluation.report import describe, describe_model, table
@@ -30,18 +30,18 @@ def work(config: EvaluateConfig) -> None:
     if config.videos is None:
         run = evaluate_model(config)
         if run is None:
-            print("this process has streamed its share; the last to end measures all")
+            print("this process, one of several, has no more to do; the last to end measures all")
             return
         columns, report = run.columns, describe_model(run, config)
     else:
         columns = {"mean": evaluate(config)}
         report = describe(columns["mean"], config)
-    output.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n")
+    with whole_file(output) as file:
+        file.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
     print(table(columns))
-    *_, measured = columns.values()
-    pictures = draw(measured, output)
+    pictures = list(draw(list(columns.values())[-1], output))
     if config.videos is None:
-        pictures = [*pictures, draw_frames(columns, output)]
+        pictures += [draw_frames(columns, output)]
     for picture in pictures:
         print(f"see {picture}")
 

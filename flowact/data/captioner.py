@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,14 @@ from flowact.data.frames import Frames
 from flowact.data.manifest import Clip, Interval
 from flowact.data.plan import Material
 from flowact.data.settings import CaptionerConfig
-from flowact.endpoint import Endpoint, image_part, is_sentence, text_part
+from flowact.endpoint import (
+    Endpoint,
+    NoAnswerError,
+    Part,
+    image_part,
+    is_sentence,
+    text_part,
+)
 from flowact.geometry import Geometry
 
 logger = logging.getLogger(__name__)
@@ -69,7 +77,7 @@ class Captioner:
         fps = self._geometry.fps
         picked = np.linspace(start, stop - 1, self._config.frames).round().astype(int)
         question = text_part(BEHAVIOUR.format(seconds=(stop - start) / fps))
-        answer = self._endpoint.ask([question, *map(image_part, frames[picked])])
+        answer = self._ask([question, *map(image_part, frames[picked])])
         state, caption = answer.get("state"), answer.get("caption")
         if state not in STATES or not is_sentence(caption):
             self._give_up(f"an answer without state and caption: {answer}")
@@ -78,11 +86,19 @@ class Captioner:
 
     def _appearance(self, frames: Frames) -> str:
         question = text_part(APPEARANCE)
-        caption = self._endpoint.ask([question, *map(image_part, frames)]).get("caption")
+        caption = self._ask([question, *map(image_part, frames)]).get("caption")
         if not is_sentence(caption):
             self._give_up("an answer without caption")
             return ""
         return str(caption).strip()
+
+    def _ask(self, parts: list[Part]) -> dict[str, Any]:
+        """The model's answer, empty if there is none."""
+        try:
+            return self._endpoint.ask(parts)
+        except NoAnswerError as error:
+            logger.debug("captioner: %s", error)
+            return {}
 
     def _give_up(self, reason: str) -> None:
         self.failed += 1

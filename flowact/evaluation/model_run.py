@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import cycle
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from flowact.data.actors.dataset import Recipe, write_dataset
 from flowact.data.actors.settings import MakeActorsConfig
 from flowact.data.claim import claim
-from flowact.data.manifest import manifest_path
+from flowact.data.manifest import MANIFEST
 from flowact.evaluation.actor_streams import ActorStreamer
 from flowact.evaluation.settings import COLUMNS, EvaluateConfig, Mouth, Suite
 from flowact.evaluation.suites import ActorSuite, Evaluation, VideoSuite, measure
@@ -45,7 +46,8 @@ class ModelRun:
 def evaluate_model(config: EvaluateConfig) -> ModelRun | None:
     """Make the actors, stream them, and measure; files that an earlier run completed are kept.
 
-    Processes that torchrun or SLURM started share the actors out, and the last to end measures.
+    Processes that torchrun or SLURM started share the actors out; the last to end measures, or the
+    first of them if there was nothing left to stream.
 
     Returns:
         None from the others.
@@ -73,20 +75,25 @@ def evaluate_model(config: EvaluateConfig) -> ModelRun | None:
     )
     streamed = _telling(config, run, pipeline, settings)
     claim(folder, streamed)
-    clips = write_dataset(folder / TRUTH, recipe, config.workers, rank_and_world())
-    streamer = ActorStreamer(pipeline, folder / TRUTH, settings, config.threads)
-    folders = {column: folder / column for column in COLUMNS if column in config.columns}
+    rank, world = rank_and_world()
     names = [recipe.id(index) for index in range(recipe.clips)]
-    files = []
-    for column, made in folders.items():
-        if column != TRUTH:
-            streamer.make(clips, made, round_trip=column == ROUND_TRIP)
-            files += [made / f"{name}.mp4" for name in names]
+    folders = {column: folder / column for column in COLUMNS if column in config.columns}
+    made = {column: path for column, path in folders.items() if column != TRUTH}
+    files = [folder / TRUTH / MANIFEST]
+    files += [path / f"{name}.mp4" for path in made.values() for name in names]
     if recordings:
         # Others than these are others' voices: the rest of what was streamed stays good for them.
         hashes = {path.name: file_hash(path) for path in recordings}
         streamed[VOICES] = hashes
         folders[VOICES] = folder / f"{VOICES}-{_digest(hashes)}"
+        files += [folders[VOICES] / f"{path.name}.mp4" for path in recordings]
+    if rank and _are_there(files):
+        return None
+    clips = write_dataset(folder / TRUTH, recipe, config.workers, (rank, world))
+    streamer = ActorStreamer(pipeline, folder / TRUTH, settings, config.threads)
+    for column, path in made.items():
+        streamer.make(clips, path, round_trip=column == ROUND_TRIP)
+    if recordings:
         # The actors take turns.
         own, turns = {clip.id: clip for clip in clips}, zip(recordings.items(), cycle(names))
         scenes = [
@@ -95,12 +102,15 @@ def evaluate_model(config: EvaluateConfig) -> ModelRun | None:
             if name in own
         ]
         streamer.stream(scenes, folders[VOICES])
-        files += [folders[VOICES] / f"{path.name}.mp4" for path in recordings]
-    if not all(file.is_file() for file in [manifest_path(folder / TRUTH), *files]):
+    if not _are_there(files):
         return None
     suite = _suite(config, folder / TRUTH)
     found = {name: measure(suite, made, config.seed) for name, made in folders.items()}
     return ModelRun(found, folder, streamed)
+
+
+def _are_there(files: Iterable[Path]) -> bool:
+    return all(file.is_file() for file in files)
 
 
 def _telling(

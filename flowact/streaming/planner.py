@@ -7,7 +7,6 @@ is the prompt of the chunks that enter from then on.
 import logging
 import threading
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 from flowact.endpoint import (
     Endpoint,
     EndpointConfig,
+    NoAnswerError,
     image_part,
     is_sentence,
     sound_part,
@@ -42,7 +42,8 @@ class Moment:
     """What a planner is told.
 
     Attributes:
-        heard: the latest sound, float32 [n] at the geometry's rate; of the batch's first sample.
+        heard: the latest sound before the end of what the chunk needs, float32 [n] at the
+            geometry's rate; of the batch's first sample.
         doing: the prompt in force.
         ahead: seconds until it is asked again.
     """
@@ -59,7 +60,8 @@ Planner = Callable[[Moment], str | None]
 class PlannedPrompts:
     """Prompts that a planner decides as the stream goes: a ``PromptSource``.
 
-    A chunk's prompt is settled when the chunk enters, and stays. A planner that raises an error, or
+    A chunk's prompt is settled when the chunk enters, and stays; nothing is asked before there is
+    sound. A planner that raises an error, or
     has no idea, leaves the prompt as it is; a warning tells of the first time.
 
     Args:
@@ -87,17 +89,19 @@ class PlannedPrompts:
         wait: bool = False,
         hold: int | None = None,
     ) -> None:
-        for name, number in (("every", every), ("seconds", seconds), ("hold", hold or 1)):
+        hold = 3 * every if hold is None else hold
+        for name, number in (("every", every), ("seconds", seconds), ("hold", hold)):
             if not 0 < number < float("inf"):
-                raise ValueError(f"{name} is {number}; it must be above 0")
+                raise ValueError(f"{name} is {number}; it must be above 0, and finite")
         self._planner = planner
         self._geometry = geometry
         self._first = first
         self._every = every
         self._wait = wait
-        self._hold = 3 * every if hold is None else hold
-        self._samples = round(seconds * geometry.sample_rate)
-        self._heard: deque[NDArray[np.float32]] = deque()
+        self._hold = hold
+        self._samples = max(1, round(seconds * geometry.sample_rate))
+        self._heard = np.zeros(0, np.float32)
+        self._forgotten = 0  # samples before those
         self._changes = [(0, first)]  # chunks, and the prompts from them on
         self._newest = -1
         self._due = self._planned = 0
@@ -105,10 +109,12 @@ class PlannedPrompts:
         self.asked = self.failed = 0
 
     def hear(self, samples: Tensor) -> None:
-        """Sound as it comes in, [n] or [B, n]; all but the latest is forgotten."""
-        self._heard.append(samples.reshape(-1, samples.shape[-1])[0].numpy())
-        while sum(map(len, self._heard)) - len(self._heard[0]) >= self._samples:
-            self._heard.popleft()
+        """Sound as it comes in, [n] or [B, n]; what no later chunk needs is forgotten."""
+        first = samples if samples.ndim == 1 else samples[0]
+        self._heard = np.concatenate([self._heard, first.float().cpu().numpy()])
+        needed = self._geometry.audio_end(self._newest + 1) - self._samples
+        if (old := min(needed - self._forgotten, len(self._heard))) > 0:
+            self._heard, self._forgotten = self._heard[old:], self._forgotten + old
 
     def at(self, chunk: int) -> str:
         """The prompt of ``chunk``; that of a new one is settled now, without waiting unless told
@@ -143,8 +149,11 @@ class PlannedPrompts:
     def _ask_if_due(self) -> None:
         if self._answer is not None or self._newest < self._due:
             return
+        end = max(0, self._geometry.audio_end(self._newest) - self._forgotten)
+        heard = self._heard[:end][-self._samples :]
+        if not len(heard):
+            return
         self._due = self._newest + self._every
-        heard = np.concatenate([np.zeros(0, np.float32), *self._heard])[-self._samples :]
         moment = Moment(heard, self._now, self._every * self._geometry.chunk_seconds)
         self._answer = Future()
         self.asked += 1
@@ -167,9 +176,8 @@ class PlannedPrompts:
             return
         self.failed += 1
         if self.failed == 1:
-            logger.warning(
-                "the planner gave no action (%s); the prompt stays as it is", error or "no answer"
-            )
+            why = "no idea" if error is None else str(error)
+            logger.warning("the planner gave no action (%s); the prompt stays as it is", why)
 
 
 class EndpointPlanner:
@@ -188,12 +196,19 @@ class EndpointPlanner:
         self._image = image_part(image)
         self._rate = geometry.sample_rate
 
-    def __call__(self, moment: Moment) -> str | None:
+    def __call__(self, moment: Moment) -> str:
+        """The prompt that the model answers with.
+
+        Raises:
+            NoAnswerError: it gives none that can be used.
+        """
         seconds = len(moment.heard) / self._rate
         question = QUESTION.format(heard=seconds, doing=moment.doing, ahead=moment.ahead)
         sound = sound_part(moment.heard, self._rate)
-        action = self._endpoint.ask([text_part(question), self._image, sound]).get("action")
-        return str(action).strip() if is_sentence(action) else None
+        answer = self._endpoint.ask([text_part(question), self._image, sound])
+        if not is_sentence(action := answer.get("action")):
+            raise NoAnswerError(f"an answer without an action: {answer}")
+        return str(action).strip()
 
 
 def _answer(future: "Future[str | None]", planner: Planner, moment: Moment) -> None:

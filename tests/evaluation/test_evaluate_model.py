@@ -182,6 +182,8 @@ def test_processes_share_the_actors_and_the_last_measures(
     videos = [path.relative_to(folder) for path in folder.rglob("*.mp4")]
     assert len(videos) == 6
     assert all((folder / v).read_bytes() == (run.folder / v).read_bytes() for v in videos)
+    # With nothing left to stream, it is the first that measures, and no other.
+    assert (evaluate_model(shared) is None) == (first == 0)
 
 
 def test_what_other_settings_made_is_not_taken(run, config):

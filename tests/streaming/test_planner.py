@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import socket
 import threading
 import time
 import wave
@@ -14,7 +15,7 @@ from chat_server import parts_of, server
 from PIL import Image
 
 from flowact.config import load_config
-from flowact.endpoint import EndpointConfig
+from flowact.endpoint import EndpointConfig, NoAnswerError
 from flowact.geometry import Geometry
 from flowact.rng import keyed_normal
 from flowact.runs import SampleConfig
@@ -37,6 +38,7 @@ def test_it_is_asked_at_intervals_and_a_chunk_keeps_its_prompt():
         return f"Plan {len(moments)}."
 
     prompts = planned(planner, every=3, wait=True)
+    prompts.hear(torch.zeros(SECOND))
     told = []
     for newest in range(8):  # as a queue of three chunks asks
         told.append([prompts.at(chunk) for chunk in range(max(0, newest - 2), newest + 1)])
@@ -48,18 +50,34 @@ def test_it_is_asked_at_intervals_and_a_chunk_keeps_its_prompt():
     assert [prompts.schedule.at(chunk) for chunk in range(8)] == expected
 
 
-def test_it_hears_the_latest_sound_and_no_more():
+@pytest.mark.parametrize("cut", [1_000, 20_000, 60_000])
+def test_it_hears_the_latest_sound_before_a_chunk_and_no_more(cut):
+    """However the sound is cut, and though it may be there long before."""
     heard = []
     prompts = planned(lambda moment: heard.append(moment.heard), seconds=1.0, wait=True, every=1)
-    sound = keyed_normal((2, 3 * SECOND), "sound")  # of a batch: the first sample's counts
     prompts.at(0)
-    for chunk, piece in enumerate(sound.split(7_000, dim=1), start=1):
-        prompts.hear(piece)
+    assert not heard  # there is nothing yet
+    sound = keyed_normal((2, 60_000), "sound")  # of a batch: the first sample's counts
+    pieces, received = list(sound.clone().split(cut, dim=1)), 0
+    ends = [GEOMETRY.audio_end(chunk) for chunk in range(1, 6)]
+    for chunk, end in enumerate(ends, start=1):
+        while received < end:
+            prompts.hear(piece := pieces.pop(0))
+            received += piece.shape[1]
+            piece.zero_()  # a source may use its memory again
         prompts.at(chunk)
-    ends = [0, *range(7_000, 3 * SECOND, 7_000), 3 * SECOND]
     assert len(heard) == len(ends)
     for end, samples in zip(ends, heard, strict=True):
         assert np.array_equal(samples, sound[0, max(0, end - SECOND) : end].numpy())
+
+
+def test_sound_that_comes_late_is_heard_as_far_as_it_is_there():
+    heard = []
+    prompts = planned(lambda moment: heard.append(len(moment.heard)), wait=True, every=1)
+    for chunk, samples in enumerate((0, 100, 100)):
+        prompts.hear(torch.zeros(samples, dtype=torch.bfloat16))
+        prompts.at(chunk)
+    assert heard == [100, 200]
 
 
 def test_the_stream_never_waits_for_a_slow_planner():
@@ -72,6 +90,7 @@ def test_the_stream_never_waits_for_a_slow_planner():
         return "She waves."
 
     prompts = planned(planner, every=2)
+    prompts.hear(torch.zeros(SECOND))
     assert [prompts.at(chunk) for chunk in range(6)] == ["She sits."] * 6
     assert asked.acquire(timeout=10)
     assert prompts.asked == 1
@@ -95,23 +114,25 @@ def test_a_planner_that_fails_changes_nothing_and_an_old_plan_ends(caplog):
         return answer
 
     prompts = planned(planner, every=1, hold=3, wait=True)
+    prompts.hear(torch.zeros(SECOND))
     told = [prompts.at(chunk) for chunk in range(5)]
     assert told == [*["She waves."] * 3, "She sits.", "She nods."]
     assert prompts.failed == 3
     assert [record.getMessage() for record in caplog.records] == [
-        "the planner gave no action (no answer); the prompt stays as it is"
+        "the planner gave no action (no idea); the prompt stays as it is"
     ]
 
 
 def test_settings_that_cannot_work_are_named():
     for name in ("every", "seconds", "hold"):
-        with pytest.raises(ValueError, match=f"{name} is -1; it must be above 0"):
-            planned(lambda moment: None, **{name: -1})
+        for value in (0, float("inf")):
+            with pytest.raises(ValueError, match=f"{name} is {value}; it must be above 0, and"):
+                planned(lambda moment: None, **{name: value})
 
 
 @pytest.mark.parametrize("cut", [None, 5_000])
 def test_a_planned_stream_is_that_of_its_schedule(tiny_pipeline, picture, cut):
-    """Bit for bit; and how the sound is cut changes nothing that was heard at a chunk's turn."""
+    """Bit for bit, however the sound is cut."""
 
     def stream(prompts):
         session = tiny_pipeline.session(picture, prompts)
@@ -153,12 +174,45 @@ def test_a_model_is_shown_the_image_and_played_the_sound():
     assert played["format"] == "wav"
 
 
-@pytest.mark.parametrize("answer", ["no JSON", "{}", '{"action": 3}', '{"action": " "}'])
-def test_an_answer_that_is_none_gives_no_plan(answer):
-    with server(lambda request, number: (200, answer)) as (url, _):
-        config = EndpointConfig(url=url, model="mllm", attempts=1)
-        planner = EndpointPlanner(config, np.zeros((8, 8, 3), np.uint8), GEOMETRY)
-        assert planner(Moment(np.zeros(0, np.float32), "", 2.4)) is None
+@pytest.mark.parametrize(
+    ("status", "answer", "why"),
+    [
+        (200, "no JSON", "substring not found"),
+        (200, "{}", "an answer without an action"),
+        (200, '{"action": 3}', "an answer without an action"),
+        (200, '{"action": " "}', "an answer without an action"),
+        (200, None, "NoneType"),  # as models that were cut short answer
+        (401, "", "model mllm: HTTPError: HTTP Error 401"),
+    ],
+)
+def test_an_answer_that_is_none_says_why(status, answer, why):
+    with (
+        server(lambda request, number: (status, answer)) as (url, _),
+        pytest.raises(NoAnswerError, match=why),
+    ):
+        asked(url)
+    with pytest.raises(NoAnswerError, match="Connection refused"):
+        asked(url)
+
+
+def test_a_server_that_speaks_no_http_says_so():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def babble():
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(b"hello\r\n\r\n")
+
+        threading.Thread(target=babble, daemon=True).start()
+        with pytest.raises(NoAnswerError, match=r"BadStatusLine|ConnectionReset"):
+            asked(f"http://127.0.0.1:{listening.getsockname()[1]}/v1")
+
+
+def asked(url):
+    config = EndpointConfig(url=url, model="mllm", attempts=1, timeout=5.0)
+    planner = EndpointPlanner(config, np.zeros((8, 8, 3), np.uint8), GEOMETRY)
+    return planner(Moment(np.zeros(9, np.float32), "", 2.4))
 
 
 @pytest.fixture
@@ -203,6 +257,7 @@ def test_a_video_is_planned_and_made_again_from_its_prompts(words, tmp_path):
     [
         (["planner.url=http://x"], r"planner\.url and planner\.model go together"),
         (["planner.url=x", "planner.model=m"], "must start with http"),
+        (["planner.url=http://x:y", "planner.model=m"], "Port could not be cast"),
         (["planner.every=0"], r"planner\.every is 0; it must be above 0"),
         (["planner.url=http://x", "planner.model=m", "prompts=p.json"], "are what planner writes"),
         (["planner.url=http://x", "planner.model=m", "parallel=frames"], "is for one process"),
