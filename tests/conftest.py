@@ -1,6 +1,7 @@
 """A tiny real backbone and prompts for it, drawn by key, for every test that needs one."""
 
 import dataclasses
+import logging
 
 import pytest
 import torch
@@ -18,6 +19,15 @@ TINY = dataclasses.asdict(tiny_config().transformer) | {
     "audio_feature_dim": 6,
     "layer_pattern": ("full",),
 }
+
+
+@pytest.fixture(autouse=True)
+def own_logging():
+    """A script's handler writes to the standard error of its test, which is closed afterwards."""
+    package = logging.getLogger("flowact")
+    before = package.handlers, package.propagate
+    yield
+    package.handlers, package.propagate = before
 
 
 @torch.no_grad()

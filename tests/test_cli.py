@@ -175,7 +175,7 @@ def test_a_schedule_is_sorted_and_cut_and_that_is_said(monkeypatch, capsys, give
     run(monkeypatch, given | {"prompts": tmp_path / "s.json"})
     said = capsys.readouterr().err
     assert "sorted" in said
-    assert "9 s are ignored" in said
+    assert "9 s are not seen" in said
 
 
 @pytest.mark.parametrize("prompt", ["", "мир 世界 👋", "x, y: {z} 'q'", "long " * 500])
