@@ -16,8 +16,7 @@ def claim(folder: Path, told: dict[str, Any]) -> None:
         ValueError: what is in it was made otherwise, or it holds something else.
     """
     file = folder / MADE_BY
-    # Looked at before the file, which another process may write at this moment.
-    occupied = folder.exists() and (not folder.is_dir() or any(folder.glob("[!.]*")))
+    occupied = is_occupied(folder)  # looked at before the file, which others may write just now
     told = json.loads(json.dumps(told))  # as a file holds it: lists for tuples
     if occupied and not file.is_file():
         raise ValueError(f"{folder} is not an empty folder; name another output")
@@ -32,3 +31,8 @@ def claim(folder: Path, told: dict[str, Any]) -> None:
             raise ValueError(f"{folder} was made with {values}; name another output, or remove it")
     with whole_file(file) as text:
         text.write(json.dumps(told, indent=2) + "\n")
+
+
+def is_occupied(folder: Path) -> bool:
+    """Whether ``folder`` is no folder, or holds anything but hidden files."""
+    return folder.exists() and (not folder.is_dir() or any(folder.glob("[!.]*")))

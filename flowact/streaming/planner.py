@@ -61,8 +61,8 @@ class PlannedPrompts:
     """Prompts that a planner decides as the stream goes: a ``PromptSource``.
 
     A chunk's prompt is settled when the chunk enters, and stays; nothing is asked before there is
-    sound. A planner that raises an error, or
-    has no idea, leaves the prompt as it is; a warning tells of the first time.
+    sound. A planner that raises an error, or has no idea, leaves the prompt as it is; a warning
+    tells of the first time.
 
     Args:
         planner: called in a thread of its own, or where the stream waits for it, in the stream's.
@@ -131,11 +131,9 @@ class PlannedPrompts:
     @property
     def schedule(self) -> PromptSchedule:
         """What has been decided so far: with it instead, the same stream is made again."""
-        geometry = self._geometry
-        starts = [
-            (chunk * geometry.chunk_frames / geometry.fps, text) for chunk, text in self._changes
-        ]
-        return PromptSchedule(tuple(Prompt(*start) for start in starts), geometry)
+        length = self._geometry.chunk_seconds
+        prompts = tuple(Prompt(chunk * length, text) for chunk, text in self._changes)
+        return PromptSchedule(prompts, self._geometry)
 
     @property
     def _now(self) -> str:

@@ -28,6 +28,7 @@ from flowact.data.actors.renderer import SMALLEST, Renderer
 from flowact.data.actors.settings import MakeActorsConfig, Speech
 from flowact.data.actors.speech import Synthesiser, best_synthesiser
 from flowact.data.actors.tracks import Tracks
+from flowact.data.claim import is_occupied
 from flowact.data.manifest import Clip, from_json, to_json, write_manifest
 from flowact.data.splits import derived_seed, split_of
 from flowact.data.whole_file import whole_file
@@ -182,8 +183,7 @@ def _claim(output: Path, recipe: Recipe) -> None:
     """Make ``output`` a folder of this recipe, unless it is one of something else."""
     told = {"split": split_of(recipe.seed), **asdict(recipe)}
     file = output / RECIPE
-    # Looked at before the file, which another process may write at this moment.
-    occupied = output.exists() and (not output.is_dir() or any(output.glob("[!.]*")))
+    occupied = is_occupied(output)  # looked at before the file, which others may write just now
     if file.is_file():
         theirs = DEFAULTS | _read_recipe(file)
         if differing := [key for key in told if theirs.get(key) != told[key]]:
